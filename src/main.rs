@@ -1,0 +1,7 @@
+//! `loir`: see `loir --help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    loir::cli::main()
+}

@@ -1,0 +1,158 @@
+//! Where apps run. One file and one row in [`PROVIDERS`] add a provider.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+
+use crate::{
+    app::{AppStatus, Endpoint, Formation, Readiness},
+    config::{ProviderEntry, problem::Problems},
+};
+
+pub mod process;
+
+/// What runs apps: an account at a PaaS, or this machine.
+///
+/// Guarantees every implementation gives: `start` and `stop` are safe to repeat; a failed or partial `list` is an
+/// error, never a shorter list; a word that is not understood is [`AppStatus::Unknown`]. No error text carries a
+/// secret. All methods may take seconds; none is ever called for a request to an awake app.
+#[async_trait]
+pub trait Provider: Send + Sync {
+    /// Every app, in one pass.
+    async fn list(&self) -> Result<Vec<AppInfo>, ProviderError>;
+
+    /// What the provider says of one app, and where it is reached if it runs.
+    async fn status(&self, app: &str) -> Result<(AppStatus, Option<Endpoint>), ProviderError>;
+
+    /// Starts the app as `formation` says (as the provider sees fit, if none is known) and returns where it will
+    /// answer. Returning means "asked for", not "ready": our own probe tells that.
+    async fn start(&self, app: &str, formation: Option<&Formation>) -> Result<Endpoint, ProviderError>;
+
+    /// Stops the app, confirmed, and returns what must come back at the next start.
+    async fn stop(&self, app: &str) -> Result<Formation, ProviderError>;
+
+    /// Why the app must not be stopped now (a deployment, a one-off command), if there is a reason.
+    async fn busy(&self, app: &str) -> Result<Option<String>, ProviderError>;
+
+    /// Takes the new options of the same entry after a reload. The next `list` tells the difference.
+    async fn reconfigure(&self, config: &dyn ProviderConfig) -> Result<(), NeedsRestart>;
+
+    /// The gateway is about to end: stops what must not outlive it.
+    async fn shutdown(&self);
+}
+
+/// An app as its provider lists it.
+#[derive(Clone, Debug)]
+pub struct AppInfo {
+    /// The app's name at the provider.
+    pub name: String,
+    /// What the provider says of it.
+    pub status: AppStatus,
+    /// Where it is reached, if it runs.
+    pub endpoint: Option<Endpoint>,
+    /// What the entry says of this app beside the defaults.
+    pub settings: AppSettings,
+}
+
+/// What a provider entry may say of one app, beside the defaults.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AppSettings {
+    /// Host names beside `NAME.DOMAIN`.
+    pub hosts: Vec<String>,
+    /// Overrides `defaults.idle_timeout`.
+    pub idle_timeout: Option<Duration>,
+    /// Overrides `defaults.wake_timeout`.
+    pub wake_timeout: Option<Duration>,
+    /// Which answer to our probe counts as ready.
+    pub ready: Readiness,
+}
+
+/// Something happened to an app that nobody asked for.
+#[derive(Clone, Debug)]
+pub struct ProviderEvent {
+    /// The provider entry's name.
+    pub provider: Arc<str>,
+    /// The app's name there.
+    pub app: String,
+    /// It ended by itself; the reason is for the operator.
+    pub exited: String,
+}
+
+/// What a provider is given to live with.
+#[derive(Clone)]
+pub struct ProviderContext {
+    /// The entry's name.
+    pub name: Arc<str>,
+    /// Where it may keep files of its own, if anywhere.
+    pub state_dir: Option<PathBuf>,
+    /// The `loir` program, for a provider that needs a second process. `None` where Loir is used as a library.
+    pub program: Option<PathBuf>,
+    /// Where it reports what happened.
+    pub events: mpsc::UnboundedSender<ProviderEvent>,
+}
+
+/// The validated options of one provider entry.
+pub trait ProviderConfig: Send + Sync {
+    /// The apps that are written down in the entry. Empty where the provider's API lists them.
+    fn declared(&self) -> Vec<DeclaredApp>;
+
+    /// Signs in, as it were. Nothing is started or stopped by it.
+    fn connect(&self, context: ProviderContext) -> Result<Arc<dyn Provider>, ProviderError>;
+
+    /// The effective options for `loir config show`, without secrets.
+    fn show(&self) -> serde_json::Value;
+
+    /// For [`Provider::reconfigure`].
+    fn as_any(&self) -> &dyn std::any::Any;
+}
+
+/// An app that is written down, with where it stands in the file.
+#[derive(Clone, Debug)]
+pub struct DeclaredApp {
+    /// The app's name.
+    pub name: String,
+    /// Where the name stands.
+    pub at: crate::config::problem::At,
+    /// Each further host name, and where it stands.
+    pub hosts: Vec<(String, crate::config::problem::At)>,
+}
+
+/// One row for each type of provider: its name, its documentation, and how its options are read.
+pub struct ProviderKind {
+    /// The word after `type:`.
+    pub name: &'static str,
+    /// One sentence for the docs and for errors.
+    pub summary: &'static str,
+    /// Reads the options of an entry; every problem goes to the list, and then there is no result.
+    pub configure: fn(&ProviderEntry, &mut Problems) -> Option<Arc<dyn ProviderConfig>>,
+    /// The JSON Schema of an entry of this type.
+    pub schema: fn(&mut schemars::SchemaGenerator) -> schemars::Schema,
+}
+
+/// Every type of provider. The text "unknown provider type", the JSON Schema and the docs come from here.
+pub const PROVIDERS: &[ProviderKind] = &[ProviderKind {
+    name: "process",
+    summary: "child processes of the gateway on this machine",
+    configure: process::configure,
+    schema: process::schema,
+}];
+
+/// What a provider answers when it cannot do what it was asked. Shown to operators, never to the public.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ProviderError {
+    /// The provider has no such app.
+    #[error("there is no app {0} at this provider")]
+    NotFound(String),
+    /// It was refused, with the reason. Trying again changes nothing.
+    #[error("{0}")]
+    Refused(String),
+    /// It did not work this time.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// What a running gateway cannot change about itself, in words: "server.listen".
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0} needs a restart")]
+pub struct NeedsRestart(pub String);
