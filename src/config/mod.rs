@@ -6,8 +6,10 @@
 //! | `file` | what was typed: one struct for each block of the YAML, unknown keys refused |
 //! | `yaml` | the YAML as a tree that knows where each value stands, and serde over that tree |
 //! | `interpolate` | `${NAME}` from the environment |
+//! | `scalar` | values of one word: names, hosts, ports, addresses, networks |
 //! | `units` | durations and sizes |
 //! | `validate` | from typed to needed |
+//! | `show` | `loir config show`: what is needed, as YAML again, without secrets |
 //! | `problem` | what is wrong, where, and what to do |
 //! | `secret` | text that must not be shown |
 //! | `schema` | the JSON Schema of it all |
@@ -18,7 +20,34 @@ use ipnet::IpNet;
 
 use crate::app::Timeouts;
 
+mod file;
+pub mod interpolate;
+pub mod problem;
+pub mod scalar;
+pub mod schema;
+pub mod secret;
+pub mod show;
 pub mod units;
+pub mod validate;
+pub mod yaml;
+
+pub use interpolate::Environment;
+use problem::Problems;
+
+/// Reads the text that `problems` carries up to the tree with its variables filled in. From here on, problems know
+/// which parts of the text must not be shown. `None` if the text is not YAML, or has no keys at the top.
+pub fn read(env: &Environment, problems: &mut Problems) -> Option<yaml::Node> {
+    let tree = yaml::parse(problems);
+    let secrets = match &tree {
+        Some(tree) => secret::in_tree(tree),
+        None => secret::in_lines(problems.text()),
+    };
+    let urls = secret::in_urls(problems.text());
+    problems.hide(secrets.into_iter().chain(urls));
+    let mut tree = tree?;
+    interpolate::expand(&mut tree, env, problems);
+    Some(tree)
+}
 
 /// The configuration, validated. Provider and registry entries keep their own options until their room takes them.
 #[derive(Clone, Debug)]
@@ -59,7 +88,8 @@ pub struct Server {
 }
 
 /// The form of the access log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum AccessLog {
     /// No line.
     Off,
@@ -70,13 +100,15 @@ pub enum AccessLog {
 }
 
 /// What is refused for being too much: `server.limits`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Limits {
     /// Bytes of a request body; more is 413.
+    #[serde(serialize_with = "units::show_size")]
     pub body: u64,
     /// Fields in a request header; more is 431.
     pub header_fields: usize,
     /// Bytes of a request header; more is 431.
+    #[serde(serialize_with = "units::show_length")]
     pub header_bytes: usize,
     /// Connections of all clients together; more are closed at once.
     pub connections: usize,
@@ -88,27 +120,67 @@ pub struct Limits {
     pub event_streams: usize,
 }
 
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body: 1 << 30,
+            header_fields: 100,
+            header_bytes: 64 << 10,
+            connections: 10_000,
+            held_per_app: 2_000,
+            held: 10_000,
+            event_streams: 1_000,
+        }
+    }
+}
+
 /// How long each step may take: `server.timeouts`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct ServerTimeouts {
     /// A client's whole request header, from the connection's first byte.
+    #[serde(serialize_with = "units::show_duration")]
     pub header: Duration,
     /// An idle client connection between two requests.
+    #[serde(serialize_with = "units::show_duration")]
     pub keep_alive: Duration,
     /// Each read of a request body.
+    #[serde(serialize_with = "units::show_duration")]
     pub client_read: Duration,
     /// Each write to a client.
+    #[serde(serialize_with = "units::show_duration")]
     pub client_write: Duration,
     /// Connecting to an app.
+    #[serde(serialize_with = "units::show_duration")]
     pub connect: Duration,
     /// Each read from an app.
+    #[serde(serialize_with = "units::show_duration")]
     pub read: Duration,
     /// Each write to an app.
+    #[serde(serialize_with = "units::show_duration")]
     pub write: Duration,
     /// A silent WebSocket or event stream.
+    #[serde(serialize_with = "units::show_duration")]
     pub stream: Duration,
     /// An idle connection to an app. Below the 5 s after which Node.js closes its own side.
+    #[serde(serialize_with = "units::show_duration")]
     pub upstream_keep_alive: Duration,
+}
+
+impl Default for ServerTimeouts {
+    fn default() -> Self {
+        let minute = Duration::from_secs(60);
+        Self {
+            header: Duration::from_secs(10),
+            keep_alive: minute,
+            client_read: minute,
+            client_write: minute,
+            connect: Duration::from_secs(5),
+            read: minute,
+            write: minute,
+            stream: 60 * minute,
+            upstream_keep_alive: Duration::from_secs(4),
+        }
+    }
 }
 
 /// One entry under `providers`: its name and type are known here, its options are its room's own business.

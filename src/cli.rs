@@ -1,0 +1,243 @@
+//! The command line.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    config::Environment,
+    demo, provider, server,
+    server::{Plan, Source},
+};
+
+/// Where a configuration is looked for, in this order, when none is named.
+const HERE: &str = "./loir.yaml";
+const VARIABLE: &str = "LOIR_CONFIG";
+const SYSTEM: &str = "/etc/loir/loir.yaml";
+
+/// Loir is an edge gateway: it stops apps that nobody uses, and wakes them on the first request.
+///
+/// Without a command it does what `loir run` does.
+#[derive(Parser)]
+#[command(name = "loir", version, after_help = EXAMPLES, disable_help_subcommand = true)]
+struct Cli {
+    #[command(flatten)]
+    file: File,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  loir demo                          three sleepy apps, nothing to configure
+  loir check -c conf/loir.yaml       every mistake at once, before it goes live
+  loir run -c conf/loir.yaml         the gateway; SIGHUP reloads, SIGTERM drains
+  loir config show -c conf/loir.yaml what is in effect, without secrets
+  PORT=3000 loir                     ./loir.yaml on another port
+
+Environment:
+  LOIR_CONFIG   the configuration file, if there is no ./loir.yaml and no -c
+  HOST, PORT    where to listen, if the file does not say (0.0.0.0:8080)
+  others        wherever the file says ${NAME} or ${NAME:-default}";
+
+#[derive(Args)]
+struct File {
+    /// The configuration file [default: ./loir.yaml, else $LOIR_CONFIG, else /etc/loir/loir.yaml]
+    // Not `env = "LOIR_CONFIG"`: a file in the working directory comes before the variable.
+    #[arg(short = 'c', long = "config", value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the gateway
+    ///
+    /// SIGHUP reloads the configuration without dropping a connection; a file with problems changes nothing.
+    /// SIGTERM lets requests in flight end, at most `server.drain_timeout`.
+    #[command(after_help = "Example:\n  loir run -c /etc/loir/loir.yaml")]
+    Run,
+    /// Run three sleepy apps behind a gateway, with nothing to configure
+    #[command(after_help = "Example:\n  loir demo --port 3000\n  curl http://hello.localhost:3000/")]
+    Demo {
+        /// Where the demo listens, on this machine only
+        #[arg(long, env = "PORT", default_value_t = 8080)]
+        port: u16,
+    },
+    /// Check a configuration and tell every problem at once
+    ///
+    /// Nothing is opened, asked or started. Exits with 0 if the configuration is fine, else with 1.
+    #[command(after_help = "Example:\n  loir check -c conf/loir.yaml && systemctl reload loir")]
+    Check,
+    /// Show the configuration in effect, or its JSON Schema
+    Config {
+        #[command(subcommand)]
+        what: Config,
+    },
+    /// Ask a running gateway on this machine whether it is well
+    ///
+    /// For the health check of a container. Exits with 0 if it is, else with 1.
+    Healthcheck {
+        /// Where the gateway listens [default: 127.0.0.1 and $PORT, else 8080]
+        #[arg(long, value_name = "HOST:PORT", env = "LOIR_HEALTHCHECK_ADDRESS")]
+        address: Option<SocketAddr>,
+    },
+    /// Ends the apps of a gateway that was killed. Started by the gateway itself.
+    #[command(hide = true)]
+    Keeper,
+    /// An app of the demo. Started by the demo itself.
+    #[command(hide = true)]
+    DemoApp {
+        /// Which app, and where.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+}
+
+#[derive(Subcommand)]
+enum Config {
+    /// The configuration in effect, defaults filled in and secrets left out, as YAML that loads again
+    Show,
+    /// The JSON Schema of a configuration, for editors
+    #[command(after_help = "Example:\n  loir config schema > schema.json")]
+    Schema,
+}
+
+/// Does what the command line says. The code to exit with is 0, or 1 for a configuration with problems, or what the
+/// command says; a command line that makes no sense ends the process with 2.
+pub fn main() -> ExitCode {
+    let Cli { file, command } = Cli::parse();
+    let env = server::environment();
+    match command {
+        None | Some(Command::Run) => run(file.config, &env),
+        Some(Command::Demo { port }) => demo::run(port),
+        Some(Command::Check) => check(file.config, &env),
+        Some(Command::Config { what: Config::Show }) => show(file.config, &env),
+        Some(Command::Config { what: Config::Schema }) => schema(),
+        Some(Command::Healthcheck { address }) => healthcheck(address, &env),
+        Some(Command::Keeper) => provider::process::keeper::main(),
+        Some(Command::DemoApp { args }) => demo::app::main(args),
+    }
+}
+
+fn run(config: Option<PathBuf>, env: &Environment) -> ExitCode {
+    match look_up(config, env).and_then(|path| Ok((load(&path, env)?, path))) {
+        Ok((plan, path)) => server::run(path, plan),
+        Err(complaint) => complain(&complaint),
+    }
+}
+
+fn check(config: Option<PathBuf>, env: &Environment) -> ExitCode {
+    match look_up(config, env).and_then(|path| Ok((load(&path, env)?, path))) {
+        Ok((plan, path)) => say(&format!("{}: fine: {}", path.display(), plan.summary())),
+        Err(complaint) => complain(&complaint),
+    }
+}
+
+fn show(config: Option<PathBuf>, env: &Environment) -> ExitCode {
+    match look_up(config, env)
+        .and_then(|path| load(&path, env))
+        .and_then(|plan| plan.show())
+    {
+        Ok(yaml) => say(yaml.trim_end()),
+        Err(complaint) => complain(&complaint),
+    }
+}
+
+fn schema() -> ExitCode {
+    match serde_json::to_string_pretty(&server::load::schema()) {
+        Ok(schema) => say(&schema),
+        Err(error) => complain(&error.to_string()),
+    }
+}
+
+fn healthcheck(address: Option<SocketAddr>, env: &Environment) -> ExitCode {
+    let port = || {
+        env.get("PORT")
+            .and_then(|port| port.trim().parse().ok())
+            .unwrap_or(8080)
+    };
+    server::healthcheck(address.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], port()))))
+}
+
+/// The file that was named, or the first one that there is. The error says what to do.
+fn look_up(named: Option<PathBuf>, env: &Environment) -> Result<PathBuf, String> {
+    if let Some(path) = named {
+        return Ok(path);
+    }
+    if Path::new(HERE).is_file() {
+        return Ok(HERE.into());
+    }
+    if let Some(path) = env.get(VARIABLE).filter(|path| !path.is_empty()) {
+        return match Path::new(path).is_file() {
+            true => Ok(path.into()),
+            false => Err(format!("${VARIABLE} names {path}, and there is no such file")),
+        };
+    }
+    if Path::new(SYSTEM).is_file() {
+        return Ok(SYSTEM.into());
+    }
+    Err(format!(
+        "no configuration: there is no {HERE}, ${VARIABLE} is not set, and there is no {SYSTEM}\n\
+         Name one with `loir run -c FILE`, or see it work without any: `loir demo`"
+    ))
+}
+
+/// Reads the file and everything in it. The error is what to print.
+fn load(path: &Path, env: &Environment) -> Result<Plan, String> {
+    server::load(Source::read(path)?, env).map_err(|problems| problems.to_string())
+}
+
+/// Prints to standard output. A reader that went away (`| head`) is no failure of ours.
+fn say(text: &str) -> ExitCode {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{text}");
+    ExitCode::SUCCESS
+}
+
+fn complain(text: &str) -> ExitCode {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{text}");
+    ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_file_can_be_named_before_and_after_the_command() {
+        for line in [
+            ["loir", "-c", "x.yaml", "check"],
+            ["loir", "check", "-c", "x.yaml"],
+        ] {
+            let cli = Cli::try_parse_from(line).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(cli.file.config, Some("x.yaml".into()));
+        }
+    }
+
+    #[test]
+    fn a_variable_that_names_no_file_is_an_error_of_its_own() {
+        let env = Environment::from_iter([(VARIABLE, "/nowhere/at/all.yaml")]);
+        let error = look_up(None, &env).unwrap_err();
+        assert!(error.contains("/nowhere/at/all.yaml"), "{error}");
+    }
+
+    #[test]
+    fn what_was_looked_for_is_said_and_the_demo_is_named() {
+        let error = look_up(None, &Environment::default()).unwrap_err();
+        for part in [HERE, VARIABLE, SYSTEM, "loir demo"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}

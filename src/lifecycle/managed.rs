@@ -1,0 +1,207 @@
+//! `ManagedApp`: all that this process knows of one app.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::watch;
+
+use super::{cell::AppCell, state::Record};
+use crate::{
+    app::{AppId, AppState, Endpoint, Readiness, Timeouts},
+    clock::{Clock, Millis},
+    provider::Provider,
+};
+
+/// One app: its cell for the hot path, and what the cold paths need. Shared by reference count; lives on while a
+/// request holds it, also after it was taken out of the configuration.
+pub struct ManagedApp {
+    /// Which app.
+    pub id: AppId,
+    pub(super) cell: AppCell,
+    pub(super) clock: Clock,
+    pub(super) provider: Arc<dyn Provider>,
+    settings: ArcSwap<Settings>,
+    reached: ArcSwapOption<Reached>,
+    progress: watch::Sender<Progress>,
+    /// Why the current run ended by itself, if it did. A wake in progress listens.
+    pub(super) exited: watch::Sender<Option<Arc<str>>>,
+    /// Held from a change of the cell until the registry has it, so that records follow in the same order.
+    pub(super) order: tokio::sync::Mutex<()>,
+    /// Requests that wait for this app.
+    pub(super) held: AtomicUsize,
+    /// The last estimate and failure count known of the app.
+    memory: Mutex<Memory>,
+}
+
+#[derive(Default)]
+struct Memory {
+    boots: Arc<[Duration]>,
+    failures: u32,
+}
+
+/// What the configuration says of one app, defaults filled in. Replaced whole by a reload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Every host name that leads here, lower case.
+    pub hosts: Vec<String>,
+    /// Its time limits.
+    pub timeouts: Timeouts,
+    /// Which answer to a probe counts as ready.
+    pub ready: Readiness,
+}
+
+/// Where an awake app is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// The address.
+    pub endpoint: Endpoint,
+    /// Differs for every run of every app: pooled connections of one are never used for another.
+    pub run: u64,
+}
+
+/// What a waiting person or program may know of an app's way up.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    /// The state it belongs to.
+    pub state: AppState,
+    /// How far a wake has come.
+    pub step: Step,
+    /// When the wake (or whatever the state is) began.
+    pub began: Millis,
+    /// The app's latest boot times, oldest first.
+    pub boots: Arc<[Duration]>,
+    /// Why it is `Failed`.
+    pub failure: Option<Failure>,
+}
+
+/// The steps of a wake, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The provider was asked to start the app.
+    Starting,
+    /// The app runs as far as the provider knows; our probe has no answer yet.
+    Probing,
+    /// Our probe was answered.
+    Ready,
+}
+
+/// A start that failed, or a crash.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// What a visitor may quote to the operator; the log line of the failure carries it.
+    pub reference: Arc<str>,
+    /// No start is tried before.
+    pub retry_at: Millis,
+}
+
+impl ManagedApp {
+    pub(super) fn new(
+        id: AppId,
+        provider: Arc<dyn Provider>,
+        clock: Clock,
+        settings: Settings,
+        record: Option<&Record>,
+    ) -> Self {
+        let now = clock.now();
+        let memory = record.map(Memory::of).unwrap_or_default();
+        let progress = Progress {
+            state: AppState::Asleep,
+            step: Step::Starting,
+            began: now,
+            boots: memory.boots.clone(),
+            failure: None,
+        };
+        Self {
+            id,
+            cell: AppCell::new(AppState::Asleep, now),
+            clock,
+            provider,
+            settings: ArcSwap::from_pointee(settings),
+            reached: ArcSwapOption::empty(),
+            progress: watch::Sender::new(progress),
+            exited: watch::Sender::new(None),
+            order: tokio::sync::Mutex::default(),
+            held: AtomicUsize::new(0),
+            memory: Mutex::new(memory),
+        }
+    }
+
+    /// The state right now.
+    pub fn state(&self) -> AppState {
+        self.cell.state()
+    }
+
+    /// Where it is reached. `None` unless it is awake (or was, a moment ago).
+    pub fn reached(&self) -> Option<Reached> {
+        self.reached.load().as_deref().copied()
+    }
+
+    /// What the configuration says of it.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
+    /// How far its wake has come, with every change from now on.
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    /// Requests being proxied to it right now.
+    pub fn in_flight(&self) -> u32 {
+        self.cell.in_flight()
+    }
+
+    /// Requests waiting for it right now.
+    pub fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn configure(&self, settings: Settings) {
+        self.settings.store(Arc::new(settings));
+    }
+
+    /// Tells everyone who waits that something changed. Always after the cell itself was changed: whoever hears of it
+    /// looks at the cell again.
+    pub(super) fn publish(&self, state: AppState, step: Step, failure: Option<Failure>) {
+        let boots = self.memory().boots.clone();
+        self.progress.send_modify(|progress| {
+            if progress.state != state {
+                progress.began = self.clock.now();
+            }
+            (progress.state, progress.step) = (state, step);
+            (progress.boots, progress.failure) = (boots, failure);
+        });
+    }
+
+    /// Takes over what the registry now remembers.
+    pub(super) fn remember(&self, record: &Record) {
+        *self.memory() = Memory::of(record);
+    }
+
+    pub(super) fn failures(&self) -> u32 {
+        self.memory().failures
+    }
+
+    pub(super) fn reach(&self, reached: Option<Reached>) {
+        self.reached.store(reached.map(Arc::new));
+    }
+
+    fn memory(&self) -> std::sync::MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Memory {
+    fn of(record: &Record) -> Self {
+        Self {
+            boots: record.boots.iter().copied().map(Duration::from_millis).collect(),
+            failures: record.failures,
+        }
+    }
+}

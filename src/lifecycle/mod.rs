@@ -1,0 +1,325 @@
+//! The one object that decides every start and stop.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod` (here) | `Lifecycle::admit`: the answer to a request |
+//! | `cell` | `AppCell`: the atomics that a request and a stop meet on |
+//! | `state` | what is remembered of an app and how it may change: pure |
+//! | `managed` | `ManagedApp`: all this process knows of one app |
+//! | `wake` | a wake, from the decision to the first answer |
+//! | `sleep` | a stop, from the decision to its confirmation |
+//! | `sweep` | who is due to sleep, and when to look again |
+//! | `readiness` | our own probe |
+//! | `sync` | from what providers list to what is managed |
+//! | `event` | what happened, in words |
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+use tokio::{runtime::Handle, sync::watch};
+
+use crate::{
+    app::{AppId, AppState},
+    clock::Clock,
+    registry::Registry,
+};
+
+pub mod cell;
+pub mod event;
+mod managed;
+pub mod readiness;
+mod sleep;
+pub mod state;
+pub mod sweep;
+mod sync;
+mod wake;
+
+/// The atomics of [`cell`], named here so that loom can put its own in their place.
+mod atomic {
+    pub use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+}
+
+use event::Event;
+pub use managed::{Failure, ManagedApp, Progress, Reached, Settings, Step};
+pub use sleep::Slept;
+pub use sweep::Sweeper;
+
+/// Decides every start and stop. Shared by every request and every background task of a gateway.
+pub struct Lifecycle {
+    apps: ArcSwap<HashMap<AppId, Arc<ManagedApp>>>,
+    /// Apps that were taken out of the configuration and still run.
+    leaving: Mutex<HashMap<AppId, Arc<ManagedApp>>>,
+    registry: Arc<dyn Registry>,
+    prober: readiness::Prober,
+    clock: Clock,
+    /// Where wakes and stops run: they belong to no request and outlive the client that caused them.
+    tasks: Handle,
+    held: Arc<AtomicUsize>,
+    limits: ArcSwap<HoldLimits>,
+    runs: std::sync::atomic::AtomicU64,
+}
+
+/// How many requests may wait.
+#[derive(Clone, Copy, Debug)]
+pub struct HoldLimits {
+    /// For one app.
+    pub per_app: usize,
+    /// For all apps together.
+    pub total: usize,
+}
+
+/// Whether a request may wake the app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// Somebody wants the app: it is woken, and the request counts as activity.
+    Wake,
+    /// A prefetch, a monitor, a favicon: forwarded if the app is awake, but no reason to wake or stay awake.
+    Observe,
+}
+
+/// The answer to a request: what to do, not how to say it.
+pub enum Admission {
+    /// The app is awake and stays so until the guard is dropped.
+    Forward(InFlight),
+    /// The app is on its way up: wait, or tell the client to.
+    Hold(Waking),
+    /// Neither.
+    Refuse(Refusal),
+}
+
+/// Why a request is neither forwarded nor held.
+#[derive(Clone, Debug)]
+pub enum Refusal {
+    /// The app is not awake, and this request may not wake it.
+    Resting(AppState),
+    /// The last start failed, and its back-off has not passed.
+    Failed(Failure),
+    /// Too many requests wait already.
+    TooManyHeld,
+}
+
+/// A request that is being proxied. The app is not stopped while one exists; dropping it begins the idle time.
+pub struct InFlight {
+    app: Arc<ManagedApp>,
+    counts: bool,
+}
+
+impl InFlight {
+    /// The app it is for.
+    pub fn app(&self) -> &Arc<ManagedApp> {
+        &self.app
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.app.cell.leave(self.counts.then(|| self.app.clock.now()));
+    }
+}
+
+/// A request's place among those that wait for an app. Dropping it gives the place back; the wake goes on.
+pub struct Waking {
+    lifecycle: Arc<Lifecycle>,
+    app: Arc<ManagedApp>,
+    progress: watch::Receiver<Progress>,
+    _place: Place,
+}
+
+impl Waking {
+    /// Returns when the app is awake (or the wake has failed). Has no deadline of its own; may be called again after
+    /// it was cancelled.
+    pub async fn awake(&mut self) -> Result<InFlight, Failure> {
+        loop {
+            // First mark what was published so far as seen, then look at the cell: whatever changes after the look
+            // is published after it, and wakes us.
+            self.progress.mark_unchanged();
+            match self.lifecycle.decide(&self.app, Demand::Wake) {
+                Decision::Forward(in_flight) => return Ok(in_flight),
+                Decision::Failed(failure) => return Err(failure),
+                Decision::Wait | Decision::Resting(_) => {}
+            }
+            if self.progress.changed().await.is_err() {
+                // Cannot happen: the sender lives in the app that we hold.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// The app it waits for.
+    pub fn app(&self) -> &Arc<ManagedApp> {
+        &self.app
+    }
+}
+
+struct Place {
+    total: Arc<AtomicUsize>,
+    app: Arc<ManagedApp>,
+}
+
+impl Place {
+    fn take(total: &Arc<AtomicUsize>, app: &Arc<ManagedApp>, limits: HoldLimits) -> Option<Self> {
+        let place = Self { total: total.clone(), app: app.clone() };
+        let others = total.fetch_add(1, Ordering::Relaxed);
+        let here = app.held.fetch_add(1, Ordering::Relaxed);
+        // Dropping it takes both counts back.
+        (others < limits.total && here < limits.per_app).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.total.fetch_sub(1, Ordering::Relaxed);
+        self.app.held.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+enum Decision {
+    Forward(InFlight),
+    Wait,
+    Failed(Failure),
+    Resting(AppState),
+}
+
+impl Lifecycle {
+    /// Decides for no app yet; `sync` brings them.
+    pub fn new(
+        registry: Arc<dyn Registry>,
+        prober: readiness::Prober,
+        clock: Clock,
+        tasks: Handle,
+        limits: HoldLimits,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            apps: ArcSwap::default(),
+            leaving: Mutex::default(),
+            registry,
+            prober,
+            clock,
+            tasks,
+            held: Arc::default(),
+            limits: ArcSwap::from_pointee(limits),
+            runs: std::sync::atomic::AtomicU64::new(fastrand::u64(..)),
+        })
+    }
+
+    /// Every app, as of now.
+    pub fn apps(&self) -> Arc<HashMap<AppId, Arc<ManagedApp>>> {
+        self.apps.load_full()
+    }
+
+    /// Requests that wait right now, for all apps together.
+    pub fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// Changes how many may wait, for those that come from now on.
+    pub fn set_limits(&self, limits: HoldLimits) {
+        self.limits.store(Arc::new(limits));
+    }
+
+    /// The answer to a request for `app`. On the warm path: three atomic operations.
+    pub fn admit(self: &Arc<Self>, app: &Arc<ManagedApp>, demand: Demand) -> Admission {
+        match self.decide(app, demand) {
+            Decision::Forward(in_flight) => Admission::Forward(in_flight),
+            Decision::Failed(failure) => Admission::Refuse(Refusal::Failed(failure)),
+            Decision::Resting(state) => Admission::Refuse(Refusal::Resting(state)),
+            Decision::Wait => match Place::take(&self.held, app, **self.limits.load()) {
+                None => Admission::Refuse(Refusal::TooManyHeld),
+                Some(place) => Admission::Hold(Waking {
+                    lifecycle: self.clone(),
+                    app: app.clone(),
+                    progress: app.progress(),
+                    _place: place,
+                }),
+            },
+        }
+    }
+
+    fn decide(self: &Arc<Self>, app: &Arc<ManagedApp>, demand: Demand) -> Decision {
+        let state = app.cell.enter();
+        if state == AppState::Awake {
+            return Decision::Forward(InFlight { app: app.clone(), counts: demand == Demand::Wake });
+        }
+        app.cell.leave(None);
+        if demand == Demand::Observe {
+            return Decision::Resting(state);
+        }
+        match state {
+            AppState::Asleep => self.begin_wake(app, AppState::Asleep),
+            AppState::Failed => {
+                let failure = app.progress().borrow().failure.clone();
+                if let Some(failure) = failure.filter(|failure| self.clock.now() < failure.retry_at) {
+                    return Decision::Failed(failure);
+                }
+                self.begin_wake(app, AppState::Failed);
+            }
+            AppState::Waking | AppState::Awake | AppState::Stopping => {}
+        }
+        Decision::Wait
+    }
+
+    fn begin_wake(self: &Arc<Self>, app: &Arc<ManagedApp>, from: AppState) {
+        // Of all that ask at once, one changes the cell; that one starts the task.
+        if app.cell.change(from, AppState::Waking) {
+            Event::AskedFor.tell(&app.id);
+            app.publish(AppState::Waking, Step::Starting, None);
+            self.tasks.spawn(wake::run(self.clone(), app.clone()));
+        }
+    }
+
+    fn leaving(&self) -> MutexGuard<'_, HashMap<AppId, Arc<ManagedApp>>> {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What follows a failure: `Failed`, with a reference for visitors and the reason for operators.
+    fn failure(&self, retry_after: std::time::Duration) -> Failure {
+        Failure {
+            reference: format!("{:08x}", fastrand::u32(..)).into(),
+            retry_at: self.clock.now().after(retry_after),
+        }
+    }
+
+    /// A provider says that an app ended by itself.
+    pub async fn exited(&self, id: &AppId, reason: &str) {
+        let Some(app) = self.apps.load().get(id).cloned() else { return };
+        // The message may be about an earlier run. The provider is always right.
+        if matches!(app.provider.status(&id.name).await, Ok((crate::app::AppStatus::Running, _))) {
+            return;
+        }
+        app.exited.send_replace(Some(reason.into()));
+        let _order = app.order.lock().await;
+        if app.cell.state() != AppState::Awake {
+            return; // a wake listens and a stop wanted it so
+        }
+        let change = state::Change::Crashed { reason: reason.to_owned() };
+        let record = match self.registry.apply(id, change).await {
+            Ok(record) => record,
+            Err(error) => {
+                log::warn!("{id}: its crash could not be recorded: {error}");
+                return self.crashed_unrecorded(&app, reason);
+            }
+        };
+        app.remember(&record);
+        let failure = self.failure(record.back_off());
+        if app.cell.change(AppState::Awake, record.state) {
+            Event::Crashed(reason.to_owned()).tell(id);
+            app.reach(None);
+            app.publish(record.state, Step::Starting, (record.state == AppState::Failed).then_some(failure));
+        }
+    }
+
+    fn crashed_unrecorded(&self, app: &ManagedApp, reason: &str) {
+        if app.cell.change(AppState::Awake, AppState::Failed) {
+            Event::Crashed(reason.to_owned()).tell(&app.id);
+            app.reach(None);
+            let failure = self.failure(std::time::Duration::from_secs(2));
+            app.publish(AppState::Failed, Step::Starting, Some(failure));
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! A stop: from the decision to its confirmation, giving way to any request on the way.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Event, Lifecycle, ManagedApp, Step, cell::NotIdle, state::Change};
+use crate::app::{AppState, AppStatus};
+
+/// Longer than any provider takes to confirm a stop.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// What became of a stop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Slept {
+    /// The provider confirmed it.
+    Yes,
+    /// It gave way, and nothing was done.
+    NotIdle(NotIdle),
+    /// The provider or the registry refused, with the reason.
+    Kept(String),
+}
+
+impl Lifecycle {
+    /// Stops `app` if it has been idle for `idle`.
+    ///
+    /// From the first step on, newcomers are held; whatever the outcome, they are let go: forwarded if the stop gave
+    /// way, woken for if it did not.
+    pub async fn sleep(self: &Arc<Self>, app: &Arc<ManagedApp>, idle: Duration) -> Slept {
+        if let Err(reason) = app.cell.begin_stop(self.clock.now(), idle) {
+            // A request may have seen `Stopping` for a moment and wait.
+            app.publish(app.cell.state(), Step::Ready, None);
+            return Slept::NotIdle(reason);
+        }
+        app.publish(AppState::Stopping, Step::Ready, None);
+        Event::Idle(idle).tell(&app.id);
+        match self.stop(app).await {
+            Ok(()) => {
+                app.reach(None);
+                app.cell.change(AppState::Stopping, AppState::Asleep);
+                Event::Asleep.tell(&app.id);
+                app.publish(AppState::Asleep, Step::Starting, None);
+                Slept::Yes
+            }
+            Err(reason) => {
+                // A full idle time passes before the next try.
+                app.cell.touch(self.clock.now());
+                app.cell.change(AppState::Stopping, AppState::Awake);
+                Event::KeptAwake(reason.clone()).tell(&app.id);
+                app.publish(AppState::Awake, Step::Ready, None);
+                Slept::Kept(reason)
+            }
+        }
+    }
+
+    async fn stop(&self, app: &ManagedApp) -> Result<(), String> {
+        let name = &app.id.name;
+        let _order = app.order.lock().await;
+        let begin = Change::BeginStop { deadline: self.deadline(LIMIT) };
+        self.registry.apply(&app.id, begin).await.map_err(|error| error.to_string())?;
+        let outcome = match app.provider.busy(name).await {
+            Ok(None) => app.provider.stop(name).await.map_err(|error| error.to_string()),
+            Ok(Some(reason)) => Err(reason),
+            Err(error) => Err(error.to_string()),
+        };
+        let change = match &outcome {
+            Ok(formation) => Change::Stopped { formation: formation.clone() },
+            // The provider is always right: a stop that reported an error may have worked all the same.
+            Err(_) => match app.provider.status(name).await {
+                Ok((AppStatus::Stopped | AppStatus::Crashed(_), _)) => Change::Stopped { formation: Default::default() },
+                _ => Change::AbortStop,
+            },
+        };
+        let stopped = matches!(change, Change::Stopped { .. });
+        match self.registry.apply(&app.id, change).await {
+            Ok(record) => app.remember(&record),
+            Err(error) => log::warn!("{}: the end of a stop could not be recorded: {error}", app.id),
+        }
+        if stopped { Ok(()) } else { outcome.map(|_| ()) }
+    }
+}

@@ -1,0 +1,120 @@
+//! From what a provider lists to what is managed.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use super::{Event, Lifecycle, ManagedApp, Reached, Settings, Step, state::Change};
+use crate::{
+    app::{AppId, AppState, AppStatus, Timeouts},
+    provider::{AppInfo, AppSettings, Provider},
+};
+
+/// How long a removed app may finish what is in flight before it is stopped all the same.
+const FAREWELL: Duration = Duration::from_secs(300);
+
+impl Lifecycle {
+    /// Makes the managed apps of the provider entry `name` equal to what it lists: new ones are taken in as they are
+    /// found (a running one with its full idle time), known ones get their settings, missing ones leave.
+    ///
+    /// Only call it with a complete list: a missing app is a removed app.
+    pub async fn sync(
+        self: &Arc<Self>,
+        name: &Arc<str>,
+        provider: &Arc<dyn Provider>,
+        list: Vec<AppInfo>,
+        defaults: &Timeouts,
+        domains: &[String],
+    ) {
+        let known = self.apps();
+        let mut apps: HashMap<AppId, Arc<ManagedApp>> =
+            known.iter().filter(|(id, _)| id.provider != *name).map(|(id, app)| (id.clone(), app.clone())).collect();
+        for info in list {
+            let id = AppId::new(name.clone(), info.name.as_str());
+            let settings = settings(&info.name, info.settings.clone(), defaults, domains);
+            // An app that comes back while it still runs is the same app: its requests in flight count on.
+            let returning = self.leaving().remove(&id);
+            let app = match known.get(&id).cloned().or(returning) {
+                Some(app) => {
+                    app.configure(settings);
+                    app
+                }
+                None => self.take_in(id.clone(), provider.clone(), settings, &info).await,
+            };
+            apps.insert(id, app);
+        }
+        for (id, app) in known.iter().filter(|(id, _)| id.provider == *name && !apps.contains_key(id)) {
+            Event::Removed.tell(id);
+            self.leaving().insert(id.clone(), app.clone());
+            self.tasks.spawn(farewell(self.clone(), app.clone()));
+        }
+        self.apps.store(Arc::new(apps));
+    }
+
+    /// Removes every app of a provider entry that is gone.
+    pub async fn remove_provider(self: &Arc<Self>, name: &Arc<str>, provider: &Arc<dyn Provider>, defaults: &Timeouts) {
+        self.sync(name, provider, Vec::new(), defaults, &[]).await;
+    }
+
+    async fn take_in(
+        &self,
+        id: AppId,
+        provider: Arc<dyn Provider>,
+        settings: Settings,
+        info: &AppInfo,
+    ) -> Arc<ManagedApp> {
+        let running = info.endpoint.filter(|_| info.status == AppStatus::Running);
+        let record = match self.registry.apply(&id, Change::Found { running: running.is_some() }).await {
+            Ok(record) => Some(record),
+            Err(error) => {
+                log::warn!("{id}: what is known of it cannot be read: {error}");
+                None
+            }
+        };
+        let app = ManagedApp::new(id, provider, self.clock.clone(), settings, record.as_ref());
+        if let Some(endpoint) = running {
+            let run = self.runs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            app.reach(Some(Reached { endpoint, run }));
+            app.cell.change(AppState::Asleep, AppState::Awake);
+            app.publish(AppState::Awake, Step::Ready, None);
+            Event::Adopted.tell(&app.id);
+        }
+        Arc::new(app)
+    }
+}
+
+fn settings(name: &str, own: AppSettings, defaults: &Timeouts, domains: &[String]) -> Settings {
+    let mut hosts: Vec<String> = domains.iter().map(|domain| format!("{name}.{domain}")).collect();
+    hosts.extend(own.hosts);
+    let timeouts = Timeouts {
+        idle: own.idle_timeout.unwrap_or(defaults.idle),
+        wake: own.wake_timeout.unwrap_or(defaults.wake),
+        ..defaults.clone()
+    };
+    Settings { hosts, timeouts, ready: own.ready }
+}
+
+/// Nothing leads to the app any more; once what is in flight has ended, it is stopped and forgotten.
+async fn farewell(lifecycle: Arc<Lifecycle>, app: Arc<ManagedApp>) {
+    let quiet = async {
+        while matches!(app.state(), AppState::Waking | AppState::Stopping) || app.in_flight() > 0 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let _ = tokio::time::timeout(FAREWELL, quiet).await;
+    // A reload may have brought it back meanwhile.
+    if !lifecycle.leaving().contains_key(&app.id) {
+        return;
+    }
+    let was_awake = app.cell.change(AppState::Awake, AppState::Stopping);
+    if let Err(error) = app.provider.stop(&app.id.name).await {
+        log::warn!("{}: cannot be stopped: {error}", app.id);
+    }
+    if was_awake {
+        app.reach(None);
+        app.cell.change(AppState::Stopping, AppState::Asleep);
+        app.publish(AppState::Asleep, Step::Starting, None);
+    }
+    let left = lifecycle.leaving().remove(&app.id).is_some();
+    if left && let Err(error) = lifecycle.registry.forget(&app.id).await {
+        log::warn!("{}: cannot be forgotten: {error}", app.id);
+    }
+}

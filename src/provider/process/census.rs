@@ -1,0 +1,106 @@
+//! Which processes run, on disk, so that the next gateway can take over what the last one left running.
+//!
+//! A process id alone proves nothing: the kernel gives it out again. So each is written with the time its process
+//! started (field 22 of `/proc/PID/stat`, in clock ticks since boot), and only a match is believed.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use serde::{Deserialize, Serialize};
+
+/// The file of one provider entry.
+pub(super) struct Census {
+    path: PathBuf,
+    writing: Mutex<()>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line {
+    group: i32,
+    started: u64,
+    port: u16,
+}
+
+/// A process that an earlier gateway started and that still runs.
+pub(super) struct Survivor {
+    pub app: String,
+    pub group: i32,
+    pub port: u16,
+}
+
+impl Census {
+    pub fn new(state_dir: &Path, provider: &str) -> Self {
+        Self { path: state_dir.join(format!("processes-{provider}.json")), writing: Mutex::default() }
+    }
+
+    /// Who is still there of those that were written down.
+    pub fn survivors(&self) -> Vec<Survivor> {
+        let Ok(text) = fs::read(&self.path) else { return Vec::new() };
+        let lines: BTreeMap<String, Line> = match serde_json::from_slice(&text) {
+            Ok(lines) => lines,
+            Err(error) => {
+                log::warn!("{} cannot be read ({error}): starting without it", self.path.display());
+                return Vec::new();
+            }
+        };
+        let still_there = lines.into_iter().filter(|(_, line)| started(line.group) == Some(line.started));
+        still_there.map(|(app, line)| Survivor { app, group: line.group, port: line.port }).collect()
+    }
+
+    /// Replaces what was written. A failure is logged: the processes themselves are well.
+    pub fn write<'a>(&self, running: impl Iterator<Item = (&'a str, i32, u16)>) {
+        let lines: BTreeMap<_, _> = running
+            .filter_map(|(app, group, port)| Some((app, Line { group, started: started(group)?, port })))
+            .collect();
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let beside = self.path.with_extension("json.new");
+        let written = serde_json::to_vec(&lines)
+            .map_err(std::io::Error::other)
+            .and_then(|text| fs::create_dir_all(self.path.parent().unwrap_or(Path::new("."))).map(|()| text))
+            .and_then(|text| fs::write(&beside, text))
+            .and_then(|()| fs::rename(&beside, &self.path));
+        if let Err(error) = written {
+            log::warn!("{} cannot be written: {error}", self.path.display());
+        }
+    }
+}
+
+/// When the process `id` started, in clock ticks since boot. `None` if there is none, or no `/proc`.
+fn started(id: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    // The second field is the program's name in parentheses and may itself hold spaces and parentheses.
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let mut fields = after_name.split_ascii_whitespace();
+    // A zombie is not running.
+    if fields.next()? == "Z" {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_very_process_that_was_written_down_is_believed() {
+        let folder = tempfile::tempdir().unwrap();
+        let census = Census::new(folder.path(), "local");
+        let me = i32::try_from(std::process::id()).unwrap();
+        census.write([("hello", me, 20_000), ("gone", i32::MAX, 20_001)].into_iter());
+        let found: Vec<_> = census.survivors().into_iter().map(|s| (s.app, s.group, s.port)).collect();
+        assert_eq!(found, [("hello".to_owned(), me, 20_000)]);
+
+        let text = fs::read_to_string(&census.path).unwrap();
+        let other_start = text.replace(&started(me).unwrap().to_string(), "1");
+        fs::write(&census.path, other_start).unwrap();
+        assert!(census.survivors().is_empty(), "the same id, but another process");
+
+        fs::write(&census.path, "{").unwrap();
+        assert!(census.survivors().is_empty());
+    }
+}

@@ -1,0 +1,254 @@
+//! `type: process`: apps as child processes of the gateway.
+//!
+//! Each app is a process group of its own with a free port of its own. A stop is SIGTERM to the group, a grace time,
+//! then SIGKILL. A second small process, the [`keeper`], ends whatever is left when the gateway itself is killed.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod` (here) | the provider |
+//! | `config` | its options |
+//! | `child` | one running process group |
+//! | `keeper` | no orphan survives the gateway |
+//! | `port` | free ports |
+//! | `output` | what apps print |
+//! | `census` | which processes run, on disk, for the next gateway |
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+
+use super::{AppInfo, NeedsRestart, Provider, ProviderConfig, ProviderContext, ProviderError};
+use crate::app::{AppStatus, Endpoint, Formation};
+
+mod census;
+mod child;
+pub mod config;
+pub mod keeper;
+mod output;
+mod port;
+
+use child::Child;
+pub use config::{ProcessApp, ProcessConfig, configure, schema};
+use keeper::Keeper;
+
+/// The only process type there is.
+const WEB: &str = "web";
+
+fn connect(config: &ProcessConfig, context: ProviderContext) -> Result<Arc<dyn Provider>, ProviderError> {
+    let keeper = match &context.program {
+        Some(program) if !config.leave_running => Some(Keeper::start(program.clone())?),
+        _ => None,
+    };
+    let census = context.state_dir.as_ref().map(|dir| census::Census::new(dir, &context.name));
+    let provider = Arc::new(Processes {
+        config: ArcSwap::from_pointee(config.clone()),
+        children: Mutex::default(),
+        busy: Mutex::default(),
+        keeper: keeper.map(Arc::new),
+        closed: AtomicBool::new(false),
+        census,
+        context,
+    });
+    provider.adopt();
+    Ok(Arc::new(ProcessProvider(provider)))
+}
+
+struct Processes {
+    config: ArcSwap<ProcessConfig>,
+    children: Mutex<HashMap<String, Entry>>,
+    /// One lock per app, held for the whole of a start or stop, so that the two never overlap.
+    busy: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    keeper: Option<Arc<Keeper>>,
+    /// The gateway is about to end: nothing is started any more.
+    closed: AtomicBool,
+    census: Option<census::Census>,
+    context: ProviderContext,
+}
+
+enum Entry {
+    Running(Arc<Child>),
+    Crashed(String),
+}
+
+impl Processes {
+    fn children(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
+        self.children.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn running(&self, app: &str) -> Option<Arc<Child>> {
+        match self.children().get(app) {
+            Some(Entry::Running(child)) if child.exit().is_none() => Some(child.clone()),
+            _ => None,
+        }
+    }
+
+    fn turn(&self, app: &str) -> Arc<tokio::sync::Mutex<()>> {
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner).entry(app.to_owned()).or_default().clone()
+    }
+
+    fn status_now(&self, app: &str) -> (AppStatus, Option<Endpoint>) {
+        match self.children().get(app) {
+            None => (AppStatus::Stopped, None),
+            Some(Entry::Crashed(reason)) => (AppStatus::Crashed(reason.clone()), None),
+            Some(Entry::Running(child)) => match child.exit() {
+                None => (AppStatus::Running, Some(child.endpoint())),
+                Some(reason) => (AppStatus::Crashed(reason), None),
+            },
+        }
+    }
+
+    /// Takes over what an earlier gateway left running.
+    fn adopt(self: &Arc<Self>) {
+        let Some(census) = &self.census else { return };
+        for survivor in census.survivors() {
+            let child = Child::adopted(survivor.group, survivor.port);
+            self.watch(survivor.app, child);
+        }
+    }
+
+    /// Notes that `child` runs `app`, and when it ends by itself, says so.
+    fn watch(self: &Arc<Self>, app: String, child: Arc<Child>) {
+        if let Some(keeper) = &self.keeper {
+            keeper.watch(child.group());
+        }
+        self.children().insert(app.clone(), Entry::Running(child.clone()));
+        self.write_census();
+        let provider = self.clone();
+        tokio::spawn(async move {
+            let reason = child.ended().await;
+            if let Some(keeper) = &provider.keeper {
+                keeper.forget(child.group());
+            }
+            if child.is_stopping() {
+                return;
+            }
+            // Whatever the leader left behind in its group must not keep the port.
+            child.kill();
+            {
+                let mut children = provider.children();
+                match children.get(&app) {
+                    Some(Entry::Running(current)) if Arc::ptr_eq(current, &child) => {
+                        children.insert(app.clone(), Entry::Crashed(reason.clone()));
+                    }
+                    _ => return,
+                }
+            }
+            provider.write_census();
+            let event = super::ProviderEvent { provider: provider.context.name.clone(), app, exited: reason };
+            let _ = provider.context.events.send(event);
+        });
+    }
+
+    fn write_census(&self) {
+        let Some(census) = &self.census else { return };
+        let running: Vec<_> = self
+            .children()
+            .iter()
+            .filter_map(|(app, entry)| match entry {
+                Entry::Running(child) => Some((app.clone(), child.clone())),
+                Entry::Crashed(_) => None,
+            })
+            .collect();
+        census.write(running.iter().map(|(app, child)| (app.as_str(), child.group(), child.endpoint().address.port())));
+    }
+
+    fn log_file(&self, app: &str) -> Option<PathBuf> {
+        let keep = self.config.load().leave_running;
+        let dir = self.context.state_dir.as_ref().filter(|_| keep)?;
+        Some(dir.join("logs").join(format!("{}-{app}.log", self.context.name)))
+    }
+
+    async fn stop_child(&self, app: &str) {
+        let Some(child) = self.running(app) else { return };
+        child.stop(self.config.load().stop_grace).await;
+        self.children().remove(app);
+        self.write_census();
+    }
+}
+
+/// The provider: a handle, because each running child is watched by a task that shares the rest.
+struct ProcessProvider(Arc<Processes>);
+
+#[async_trait]
+impl Provider for ProcessProvider {
+    async fn list(&self) -> Result<Vec<AppInfo>, ProviderError> {
+        let config = self.0.config.load();
+        let info = config.apps.iter().map(|(name, app)| {
+            let (status, endpoint) = self.0.status_now(name);
+            AppInfo { name: name.clone(), status, endpoint, settings: app.settings.clone() }
+        });
+        Ok(info.collect())
+    }
+
+    async fn status(&self, app: &str) -> Result<(AppStatus, Option<Endpoint>), ProviderError> {
+        Ok(self.0.status_now(app))
+    }
+
+    async fn start(&self, app: &str, _: Option<&Formation>) -> Result<Endpoint, ProviderError> {
+        let turn = self.0.turn(app);
+        let _turn = turn.lock().await;
+        if let Some(child) = self.0.running(app) {
+            return Ok(child.endpoint());
+        }
+        if self.0.closed.load(Ordering::SeqCst) {
+            return Err(ProviderError::Refused("the gateway is shutting down".into()));
+        }
+        let config = self.0.config.load_full();
+        let spec = config.apps.get(app).ok_or_else(|| ProviderError::NotFound(app.to_owned()))?;
+        let marker = self.0.keeper.as_ref().map(|keeper| keeper.marker());
+        let child = Child::spawn(app, spec, marker, self.0.log_file(app).as_deref())?;
+        let endpoint = child.endpoint();
+        self.0.watch(app.to_owned(), child);
+        Ok(endpoint)
+    }
+
+    async fn stop(&self, app: &str) -> Result<Formation, ProviderError> {
+        let turn = self.0.turn(app);
+        let _turn = turn.lock().await;
+        self.0.stop_child(app).await;
+        Ok(Formation::single(WEB))
+    }
+
+    async fn busy(&self, _: &str) -> Result<Option<String>, ProviderError> {
+        Ok(None)
+    }
+
+    async fn reconfigure(&self, config: &dyn ProviderConfig) -> Result<(), NeedsRestart> {
+        let name = &self.0.context.name;
+        let Some(config) = config.as_any().downcast_ref::<ProcessConfig>() else {
+            return Err(NeedsRestart(format!("the type of provider {name}")));
+        };
+        if config.leave_running != self.0.config.load().leave_running {
+            return Err(NeedsRestart(format!("leave_running of provider {name}")));
+        }
+        self.0.config.store(Arc::new(config.clone()));
+        Ok(())
+    }
+
+    async fn shutdown(&self) {
+        self.0.closed.store(true, Ordering::SeqCst);
+        if self.0.config.load().leave_running {
+            return;
+        }
+        let apps: Vec<String> = self.0.children().keys().cloned().collect();
+        let stops = apps.into_iter().map(|app| {
+            let provider = self.0.clone();
+            tokio::spawn(async move {
+                let turn = provider.turn(&app);
+                let _turn = turn.lock().await;
+                provider.stop_child(&app).await;
+            })
+        });
+        for stop in stops.collect::<Vec<_>>() {
+            let _ = stop.await;
+        }
+    }
+}

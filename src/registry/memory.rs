@@ -1,0 +1,291 @@
+//! `type: memory`: the records of a single gateway, written to `state_dir/registry.json` when that is set.
+//!
+//! The file is replaced as a whole: written beside, flushed to the disk, renamed, and the folder flushed too, so that
+//! a crash at any moment leaves the old file or the new one. A file that cannot be understood is set aside under
+//! another name and reported, never overwritten.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::{Registry, RegistryContext, RegistryError};
+use crate::{
+    app::AppId,
+    clock::Clock,
+    config::{RegistryEntry, problem::Problems},
+    lifecycle::state::{Change, Record},
+};
+
+const FORMAT: &str = "loir-registry";
+const VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Snapshot {
+    format: String,
+    version: u32,
+    apps: BTreeMap<AppId, Record>,
+}
+
+/// This block has no options beside `type`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoOptions {}
+
+pub(super) fn check(entry: &RegistryEntry, problems: &mut Problems) {
+    let _: Option<NoOptions> = entry.options.decode(problems);
+}
+
+pub(super) fn open(_: &RegistryEntry, context: RegistryContext) -> Result<Arc<dyn Registry>, RegistryError> {
+    Memory::open(context.state_dir, context.clock)
+        .map(|memory| Arc::new(memory) as Arc<dyn Registry>)
+        .map_err(|error| RegistryError::Unavailable(error.to_string()))
+}
+
+/// See the module's page.
+pub struct Memory {
+    clock: Clock,
+    records: Arc<Mutex<Records>>,
+    disk: Option<Arc<Mutex<Disk>>>,
+}
+
+#[derive(Default)]
+struct Records {
+    apps: HashMap<AppId, Record>,
+    /// Grows with each change; tells which changes a written file holds.
+    version: u64,
+}
+
+struct Disk {
+    folder: PathBuf,
+    /// The version of the records that the file holds.
+    written: u64,
+    /// Held for as long as we live, so that two gateways never share a folder.
+    _lock: File,
+}
+
+impl Memory {
+    /// Opens the registry, reading what an earlier run left in `state_dir`.
+    ///
+    /// Fails if the folder cannot be made or read, or if another gateway uses it.
+    pub fn open(state_dir: Option<PathBuf>, clock: Clock) -> io::Result<Self> {
+        let mut records = Records::default();
+        let disk = match state_dir {
+            None => None,
+            Some(folder) => {
+                fs::create_dir_all(&folder).map_err(|e| explain(e, "cannot make the folder", &folder))?;
+                let lock_path = folder.join("lock");
+                let lock = File::create(&lock_path).map_err(|e| explain(e, "cannot write", &lock_path))?;
+                lock.try_lock().map_err(|_| {
+                    let text = format!("another gateway uses state_dir {}: give each its own", folder.display());
+                    io::Error::other(text)
+                })?;
+                records.apps = read(&folder)?;
+                Some(Arc::new(Mutex::new(Disk { folder, written: 0, _lock: lock })))
+            }
+        };
+        Ok(Self { clock, records: Arc::new(Mutex::new(records)), disk })
+    }
+
+    /// Writes what `version` and everything before it changed, unless a write that began later already did.
+    async fn persist(&self, version: u64) -> Result<(), RegistryError> {
+        let Some(disk) = self.disk.clone() else { return Ok(()) };
+        let records = self.records.clone();
+        let write = move || -> io::Result<()> {
+            let mut disk = lock(&disk);
+            if disk.written >= version {
+                return Ok(());
+            }
+            let (snapshot, version) = {
+                let records = lock(&records);
+                let apps = records.apps.iter().map(|(id, record)| (id.clone(), record.clone())).collect();
+                (Snapshot { format: FORMAT.into(), version: VERSION, apps }, records.version)
+            };
+            replace(&disk.folder, &snapshot)?;
+            disk.written = version;
+            Ok(())
+        };
+        tokio::task::spawn_blocking(write)
+            .await
+            .map_err(io::Error::other)
+            .and_then(|result| result)
+            .map_err(|error| RegistryError::Unavailable(format!("records could not be written: {error}")))
+    }
+}
+
+#[async_trait]
+impl Registry for Memory {
+    async fn read(&self, app: &AppId) -> Result<Option<Record>, RegistryError> {
+        Ok(lock(&self.records).apps.get(app).cloned())
+    }
+
+    async fn apply(&self, app: &AppId, change: Change) -> Result<Record, RegistryError> {
+        let (before, next, version) = {
+            let mut records = lock(&self.records);
+            let now = self.clock.unix_millis();
+            let before = records.apps.get(app).cloned().unwrap_or_else(|| Record::new(now));
+            let next = before.apply(&change, now)?;
+            records.apps.insert(app.clone(), next.clone());
+            records.version += 1;
+            (before, next, records.version)
+        };
+        let written = self.persist(version).await;
+        if written.is_err() {
+            // What was not kept did not happen, unless somebody has built on it meanwhile.
+            let mut records = lock(&self.records);
+            if records.apps.get(app).is_some_and(|record| record.epoch == next.epoch) {
+                records.apps.insert(app.clone(), before);
+            }
+        }
+        written.map(|()| next)
+    }
+
+    async fn forget(&self, app: &AppId) -> Result<(), RegistryError> {
+        let version = {
+            let mut records = lock(&self.records);
+            records.apps.remove(app);
+            records.version += 1;
+            records.version
+        };
+        self.persist(version).await
+    }
+}
+
+/// A panic while a lock is held cannot leave half a record behind (records are replaced whole), so go on.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn explain(error: io::Error, what: &str, path: &Path) -> io::Error {
+    io::Error::new(error.kind(), format!("{what} {}: {error}", path.display()))
+}
+
+fn read(folder: &Path) -> io::Result<HashMap<AppId, Record>> {
+    let path = folder.join("registry.json");
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(HashMap::new()),
+        Err(error) => return Err(explain(error, "cannot read", &path)),
+    };
+    let problem = match serde_json::from_slice::<Snapshot>(&text) {
+        Ok(snapshot) if snapshot.format == FORMAT && snapshot.version == VERSION => {
+            return Ok(snapshot.apps.into_iter().collect());
+        }
+        Ok(snapshot) => format!("it is {} version {}", snapshot.format, snapshot.version),
+        Err(error) => error.to_string(),
+    };
+    let aside = folder.join(format!("registry.json.set-aside-{}", Clock::system().unix_millis()));
+    fs::rename(&path, &aside).map_err(|e| explain(e, "cannot set aside", &path))?;
+    log::warn!(
+        "{} is not a registry this version can read ({problem}); set aside as {}, starting without records",
+        path.display(),
+        aside.display(),
+    );
+    Ok(HashMap::new())
+}
+
+fn replace(folder: &Path, snapshot: &Snapshot) -> io::Result<()> {
+    let text = serde_json::to_vec_pretty(snapshot).map_err(io::Error::other)?;
+    let beside = folder.join("registry.json.new");
+    let mut file = File::create(&beside).map_err(|e| explain(e, "cannot write", &beside))?;
+    file.write_all(&text)?;
+    file.sync_all()?;
+    fs::rename(&beside, folder.join("registry.json"))?;
+    // Without this the rename itself may be lost with the power.
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::app::{AppState, Formation};
+
+    fn hello() -> AppId {
+        AppId::new("local", "hello")
+    }
+
+    async fn put_to_sleep(memory: &Memory) -> Record {
+        for change in [
+            Change::BeginWake { deadline: u64::MAX },
+            Change::WakeReady { boot: Duration::from_millis(3100) },
+            Change::BeginStop { deadline: u64::MAX },
+        ] {
+            memory.apply(&hello(), change).await.unwrap();
+        }
+        memory.apply(&hello(), Change::Stopped { formation: Formation::single("web") }).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn records_survive_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || Memory::open(Some(folder.path().into()), Clock::system()).unwrap();
+        let before = put_to_sleep(&open()).await;
+        let after = open().read(&hello()).await.unwrap().unwrap();
+        assert_eq!(after, before);
+        assert_eq!((after.state, after.epoch, &*after.boots), (AppState::Asleep, 4, &[3100][..]));
+        assert_eq!(after.formation, Some(Formation::single("web")));
+    }
+
+    #[tokio::test]
+    async fn a_truncated_or_foreign_file_is_set_aside_and_kept() {
+        for bad in [r#"{"format":"loir-reg"#, "", "\u{0}", r#"{"format":"other","version":1,"apps":{}}"#, "[]"] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("registry.json");
+            fs::write(&path, bad).unwrap();
+            let memory = Memory::open(Some(folder.path().into()), Clock::system()).unwrap();
+            assert_eq!(memory.read(&hello()).await.unwrap(), None, "{bad:?}");
+            let kept = fs::read_dir(folder.path())
+                .unwrap()
+                .map(|entry| entry.unwrap().path())
+                .find(|path| path.to_string_lossy().contains("set-aside"));
+            assert_eq!(fs::read_to_string(kept.unwrap()).unwrap(), bad);
+            put_to_sleep(&memory).await;
+            assert!(path.exists(), "and life goes on");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_change_that_cannot_be_written_did_not_happen() {
+        let folder = tempfile::tempdir().unwrap();
+        let memory = Memory::open(Some(folder.path().into()), Clock::system()).unwrap();
+        put_to_sleep(&memory).await;
+        let blocked = folder.path().join("registry.json.new");
+        fs::create_dir(&blocked).unwrap();
+        let wake = || memory.apply(&hello(), Change::BeginWake { deadline: u64::MAX });
+        assert!(matches!(wake().await, Err(RegistryError::Unavailable(_))));
+        fs::remove_dir(&blocked).unwrap();
+        assert_eq!(wake().await.unwrap().epoch, 5, "the same change fits again once the disk is well");
+    }
+
+    #[test]
+    fn two_gateways_never_share_a_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let _first = Memory::open(Some(folder.path().into()), Clock::system()).unwrap();
+        let second = Memory::open(Some(folder.path().into()), Clock::system());
+        assert!(second.err().unwrap().to_string().contains("another gateway uses state_dir"));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn of_a_hundred_that_race_one_begins_the_wake() {
+        let memory = Arc::new(Memory::open(None, Clock::system()).unwrap());
+        let tasks: Vec<_> = (0..100)
+            .map(|_| {
+                let memory = memory.clone();
+                tokio::spawn(async move { memory.apply(&hello(), Change::BeginWake { deadline: u64::MAX }).await })
+            })
+            .collect();
+        let mut won = 0;
+        for task in tasks {
+            won += usize::from(task.await.unwrap().is_ok());
+        }
+        assert_eq!(won, 1);
+    }
+}
