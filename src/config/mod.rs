@@ -39,7 +39,7 @@ use problem::Problems;
 pub fn read(env: &Environment, problems: &mut Problems) -> Option<yaml::Node> {
     let tree = yaml::parse(problems);
     let secrets = match &tree {
-        Some(tree) => secret::in_tree(tree),
+        Some(tree) => secret::in_tree(tree, problems.text()),
         None => secret::in_lines(problems.text()),
     };
     let urls = secret::in_urls(problems.text());

@@ -65,21 +65,40 @@ pub(super) fn looks_secret(key: &str) -> bool {
 }
 
 /// The bytes of a file that must not be shown, when it could be parsed.
-pub(super) fn in_tree(node: &Node) -> Vec<Range<usize>> {
-    fn walk(node: &Node, secret: bool, found: &mut Vec<Range<usize>>) {
+pub(super) fn in_tree(node: &Node, text: &str) -> Vec<Range<usize>> {
+    fn walk(node: &Node, secret: bool, text: &str, found: &mut Vec<Range<usize>>) {
         match &node.kind {
-            Kind::Scalar(_) if secret => found.push(node.at.start..node.at.end),
+            Kind::Scalar(_) if secret => {
+                // A password may begin with `&`, or hold ` #`: then a part of it is no value for YAML.
+                let rest = text
+                    .get(node.at.end..)
+                    .and_then(|rest| rest.lines().next())
+                    .unwrap_or_default();
+                let comment = if rest.trim_start().starts_with('#') {
+                    rest.len()
+                } else {
+                    0
+                };
+                found.push(node.at.start..node.at.end + comment);
+            }
             Kind::Scalar(_) => {}
-            Kind::Sequence { items, .. } => items.iter().for_each(|item| walk(item, secret, found)),
+            Kind::Sequence { items, .. } => items.iter().for_each(|item| walk(item, secret, text, found)),
             Kind::Mapping { entries, .. } => {
                 for entry in entries {
-                    walk(&entry.value, secret || looks_secret(&entry.key), found);
+                    let secret = secret || looks_secret(&entry.key);
+                    let between = text
+                        .get(entry.key_at.end..entry.value.at.start)
+                        .unwrap_or_default();
+                    if let (true, Some(property)) = (secret, between.find(['&', '!'])) {
+                        found.push(entry.key_at.end + property..entry.value.at.start);
+                    }
+                    walk(&entry.value, secret, text, found);
                 }
             }
         }
     }
     let mut found = Vec::new();
-    walk(node, false, &mut found);
+    walk(node, false, text, &mut found);
     found
 }
 

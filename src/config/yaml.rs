@@ -222,8 +222,11 @@ impl Builder<'_> {
         if let Some(tag) = event.tag()
             && tag.is_custom()
         {
-            self.problems
-                .push(at, format!("the tag `{}` means nothing here", tag.original()));
+            // It is not repeated: it may be a password that begins with `!`.
+            self.problems.push(
+                at,
+                "a tag like `!name` means nothing here: put quotes around the value",
+            );
         }
         match event {
             Event::Scalar(text, style, anchor, _) => {

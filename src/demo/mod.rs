@@ -57,7 +57,8 @@ fn greet(address: SocketAddr, names: &[String]) {
             "moody" => "fails once, then recovers",
             _ => "",
         };
-        println!("    http://{}  {note}", format_args!("{name:>7}.localhost:{port}"));
+        let url = format!("http://{name}.localhost:{port}");
+        println!("    {url:<32} {note}");
     }
     println!("\n  An app that nobody uses for 30 s goes back to sleep. Ctrl-C ends everything.\n");
 }

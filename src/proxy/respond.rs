@@ -107,13 +107,13 @@ impl<'a> Answer<'a> {
         let (kind, body, csp) = self.content(session, pages, audience);
         never_cached(&mut head)?;
         if let Some(after) = self.retry_after {
-            head.insert_header(header::RETRY_AFTER, HeaderValue::from(whole_seconds(after)))?;
+            head.insert_header("Retry-After", HeaderValue::from(whole_seconds(after)))?;
         }
         head.insert_header(STATE, HeaderValue::from_static(self.state.map_or("none", AppState::as_str)))?;
         head.insert_header("X-Request-Id", request_id)?;
         if let Some(csp) = csp {
-            head.insert_header(header::CONTENT_SECURITY_POLICY, csp)?;
-            head.insert_header(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"))?;
+            head.insert_header("Content-Security-Policy", csp)?;
+            head.insert_header("Referrer-Policy", HeaderValue::from_static("same-origin"))?;
         }
         if audience == Audience::Grpc {
             // A gRPC client looks at trailers; with nothing else to send they go into the header (trailers-only).
@@ -220,9 +220,9 @@ pub fn never_cached(head: &mut ResponseHeader) -> Result<()> {
     head.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))?;
     head.insert_header("CDN-Cache-Control", HeaderValue::from_static("no-store"))?;
     head.insert_header("X-Robots-Tag", HeaderValue::from_static("noindex"))?;
-    head.insert_header(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))?;
+    head.insert_header("X-Content-Type-Options", HeaderValue::from_static("nosniff"))?;
     let vary = "Accept, Accept-Language, Sec-Fetch-Mode, Sec-Fetch-Dest";
-    head.insert_header(header::VARY, HeaderValue::from_static(vary))
+    head.insert_header("Vary", HeaderValue::from_static(vary))
 }
 
 /// Sends a whole answer. What is left of the request's body is read for a moment, so that a client that is still

@@ -259,7 +259,8 @@ mod tests {
         put_to_sleep(&memory).await;
         let blocked = folder.path().join("registry.json.new");
         fs::create_dir(&blocked).unwrap();
-        let wake = || memory.apply(&hello(), Change::BeginWake { deadline: u64::MAX });
+        let app = hello();
+        let wake = || memory.apply(&app, Change::BeginWake { deadline: u64::MAX });
         assert!(matches!(wake().await, Err(RegistryError::Unavailable(_))));
         fs::remove_dir(&blocked).unwrap();
         assert_eq!(wake().await.unwrap().epoch, 5, "the same change fits again once the disk is well");

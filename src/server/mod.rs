@@ -98,13 +98,10 @@ async fn serve(
     };
     log::info!("listening on {}", running.address());
     ready(running.address());
-    loop {
-        match signals.next().await {
-            Wish::Reload => match reload() {
-                Ok(plan) => running.reload(plan).await,
-                Err(problems) => log::error!("the configuration is not reloaded and the old one stays:\n{problems}"),
-            },
-            Wish::End => break,
+    while let Wish::Reload = signals.next().await {
+        match reload() {
+            Ok(plan) => running.reload(plan).await,
+            Err(problems) => log::error!("the configuration is not reloaded and the old one stays:\n{problems}"),
         }
     }
     tokio::select! {

@@ -377,6 +377,12 @@ fn a_secret_that_is_written_into_the_file_is_blanked_where_its_line_is_shown() {
         "password: |\n  hunter2\n\tx: [",
         "server: { domain: redis://user:hunter2@host/0 }",
         "token: hunter2: 1",
+        "token: *hunter2",
+        "token: &hunter2 x",
+        "token: !hunter2 x",
+        "token: !hunter2",
+        "token: x #hunter2",
+        "token: |\n  hunter2\n",
         "env:\n  A: \"hunter2\n",
     ] {
         let told = problems(text, &Environment::default());

@@ -156,7 +156,7 @@ fn what_is_no_map_is_told_where_it_is() {
             3,
             "`text` is already set at line 1",
         ),
-        ("text: !mine x", 1, "the tag `!mine` means nothing here"),
+        ("text: !mine x", 1, "a tag like `!name` means nothing here"),
         ("? [a]\n: 1", 1, "a key must be plain text"),
         ("inner: &a { inner: *a }", 1, "inside the value it is an alias of"),
     ] {

@@ -1,0 +1,188 @@
+//! The app that tests put to sleep and wake: a real process with a real HTTP server, and every behaviour a test needs.
+//!
+//! It listens on `PORT`. Other variables: `BOOT_MS` (waits before it listens), `NOT_READY_MS` (answers 503 for so long
+//! after it listens), `JOURNAL` (a file to which it appends a line for its start, its end by SIGTERM, and every
+//! request), `IGNORE_TERM=1`, `STOP_MS` (takes so long to end after SIGTERM), `FAIL_IF` (exits with 3 at once if this
+//! file exists), `DIE_BEFORE_LISTEN=1`, `GRANDCHILD=1` (starts a child that ignores SIGTERM).
+
+#![allow(clippy::unwrap_used, clippy::zombie_processes, reason = "an app of the tests may end loudly")]
+
+use std::{
+    convert::Infallible,
+    fs::File,
+    io::Write,
+    net::Ipv4Addr,
+    process::Command,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::{Path, Request, State, WebSocketUpgrade, ws::Message},
+    http::{HeaderMap, Method, StatusCode, Uri},
+    response::{
+        IntoResponse, Response, Sse,
+        sse::{Event, KeepAlive},
+    },
+    routing::{any, get, post},
+};
+use futures_util::{StreamExt, stream};
+use tokio::signal::unix::{SignalKind, signal};
+
+#[derive(Clone)]
+struct App {
+    journal: Option<Arc<Mutex<File>>>,
+    ready_at: Instant,
+}
+
+impl App {
+    fn note(&self, line: &str) {
+        if let Some(journal) = &self.journal {
+            let mut journal = journal.lock().unwrap();
+            writeln!(journal, "{} {line}", std::process::id()).unwrap();
+        }
+    }
+}
+
+fn millis(name: &str) -> Duration {
+    Duration::from_millis(std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(0))
+}
+
+fn is_set(name: &str) -> bool {
+    std::env::var_os(name).is_some()
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let journal = std::env::var_os("JOURNAL")
+        .map(|path| Arc::new(Mutex::new(File::options().create(true).append(true).open(path).unwrap())));
+    let app = App { journal, ready_at: Instant::now() + millis("BOOT_MS") + millis("NOT_READY_MS") };
+    app.note("start");
+    if std::env::var_os("FAIL_IF").is_some_and(|path| std::path::Path::new(&path).exists()) {
+        eprintln!("FAIL_IF says so");
+        std::process::exit(3);
+    }
+    if is_set("GRANDCHILD") {
+        let script = "trap '' TERM; while :; do sleep 1; done";
+        Command::new("sh").args(["-c", script]).spawn().unwrap();
+    }
+    let mut terminate = signal(SignalKind::terminate()).unwrap();
+    tokio::time::sleep(millis("BOOT_MS")).await;
+    if is_set("DIE_BEFORE_LISTEN") {
+        eprintln!("cannot go on");
+        std::process::exit(4);
+    }
+    let port: u16 = std::env::var("PORT").unwrap().parse().unwrap();
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+    app.note("listen");
+    let router = Router::new()
+        .route("/pid", get(|| async { std::process::id().to_string() }))
+        .route("/echo", any(echo))
+        .route("/headers", any(headers))
+        .route("/count", post(count))
+        .route("/bytes/{count}", any(bytes))
+        .route("/status/{code}", any(|Path(code): Path<u16>| async move { StatusCode::from_u16(code).unwrap() }))
+        .route("/slow/{millis}", any(slow))
+        .route("/drip/{chunks}/{millis}", get(drip))
+        .route("/events/{count}/{millis}", get(events))
+        .route("/ws", get(websocket))
+        .route("/never", any(std::future::pending::<StatusCode>))
+        .route("/crash", any(|| async { std::process::exit(7) as StatusCode }))
+        .fallback(hello)
+        .layer(axum::middleware::from_fn_with_state(app.clone(), gate))
+        .with_state(app.clone());
+    tokio::select! {
+        served = async { axum::serve(listener, router).await } => served.unwrap(),
+        () = async {
+            terminate.recv().await;
+            app.note("term");
+            if is_set("IGNORE_TERM") {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(millis("STOP_MS")).await;
+            app.note("end");
+        } => {}
+    }
+}
+
+/// Until it is ready it says so; every other request is noted.
+async fn gate(State(app): State<App>, request: Request, next: axum::middleware::Next) -> Response {
+    if Instant::now() < app.ready_at {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    let probe = request.headers().get("user-agent").is_some_and(|agent| agent.as_bytes().ends_with(b"(readiness probe)"));
+    if !probe {
+        app.note(&format!("{} {}", request.method(), request.uri()));
+    }
+    next.run(request).await
+}
+
+async fn hello(uri: Uri) -> String {
+    format!("hello from {uri}\n")
+}
+
+async fn echo(method: Method, body: Body) -> Response {
+    let mut response = Response::new(body);
+    response.headers_mut().insert("x-method", method.as_str().parse().unwrap());
+    response
+}
+
+/// The request's header as the app saw it, one field a line.
+async fn headers(method: Method, uri: Uri, headers: HeaderMap) -> String {
+    let mut text = format!("{method} {uri}\n");
+    for (name, value) in &headers {
+        text.push_str(&format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes())));
+    }
+    text
+}
+
+/// The body's length and a sum over it, so that a test knows that it arrived once and whole.
+async fn count(State(app): State<App>, body: Bytes) -> String {
+    let sum = body.iter().fold(0_u64, |sum, &byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
+    app.note(&format!("body {} {sum}", body.len()));
+    format!("{} {sum}", body.len())
+}
+
+async fn bytes(Path(count): Path<usize>) -> Response {
+    const CHUNK: usize = 64 * 1024;
+    let chunks = (0..count.div_ceil(CHUNK)).map(move |i| {
+        let left = count - i * CHUNK;
+        Ok::<_, Infallible>(Bytes::from(vec![b'x'; left.min(CHUNK)]))
+    });
+    Response::new(Body::from_stream(stream::iter(chunks)))
+}
+
+async fn slow(Path(millis): Path<u64>) -> &'static str {
+    tokio::time::sleep(Duration::from_millis(millis)).await;
+    "slow\n"
+}
+
+async fn drip(Path((chunks, millis)): Path<(u64, u64)>) -> Response {
+    let body = stream::iter(0..chunks).then(move |i| async move {
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+        Ok::<_, Infallible>(format!("chunk {i}\n"))
+    });
+    Response::new(Body::from_stream(body))
+}
+
+async fn events(Path((count, millis)): Path<(u64, u64)>) -> impl IntoResponse {
+    let events = stream::iter(0..count).then(move |i| async move {
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+        Ok::<_, Infallible>(Event::default().data(i.to_string()))
+    });
+    Sse::new(events).keep_alive(KeepAlive::default())
+}
+
+/// Sends every message back.
+async fn websocket(upgrade: WebSocketUpgrade) -> Response {
+    upgrade.on_upgrade(|mut socket| async move {
+        while let Some(Ok(message)) = socket.recv().await {
+            let back = matches!(message, Message::Text(_) | Message::Binary(_));
+            if back && socket.send(message).await.is_err() {
+                break;
+            }
+        }
+    })
+}

@@ -1,0 +1,15 @@
+//! One binary for all integration tests. Each module's tests read like sentences of what Loir promises.
+//!
+//! Every test has a gateway of its own on a port of its own, and real child processes behind it (`tests/app`), so
+//! they run side by side.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on should say so loudly")]
+
+mod support;
+
+mod cell;
+mod config;
+mod wake;
+
+// Named here because `cell` runs the production source of `AppCell` inside this crate.
+use loir::{app, clock};

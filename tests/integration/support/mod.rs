@@ -1,0 +1,260 @@
+//! A gateway in a few words, real apps behind it, and clients in front.
+
+use std::{
+    fmt::Write as _,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use loir::{
+    clock::Clock,
+    config::Environment,
+    lifecycle::ManagedApp,
+    server::{Gear, Plan, Running, Source, load},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+pub mod program;
+
+/// Waits until a condition holds, at most 20 seconds: enough for a busy machine, and no test waits longer than it must.
+#[macro_export]
+macro_rules! eventually {
+    ($condition:expr) => { $crate::eventually!($condition, "{}", stringify!($condition)) };
+    ($condition:expr, $($message:tt)+) => {{
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while !$condition {
+            assert!(std::time::Instant::now() < deadline, "never came true: {}", format!($($message)+));
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }};
+}
+
+/// An app to put behind a gateway: `tests/app`, with its behaviour in variables.
+pub struct App {
+    name: String,
+    env: Vec<(String, String)>,
+    extra: String,
+}
+
+impl App {
+    pub fn named(name: &str) -> Self {
+        Self { name: name.into(), env: Vec::new(), extra: String::new() }
+    }
+
+    /// Waits so long before it listens.
+    pub fn boots_in(self, boot: Duration) -> Self {
+        self.env("BOOT_MS", boot.as_millis())
+    }
+
+    /// A variable of `tests/app`.
+    pub fn env(mut self, name: &str, value: impl ToString) -> Self {
+        self.env.push((name.into(), value.to_string()));
+        self
+    }
+
+    /// A further line of its YAML, as `idle_timeout: 1s`.
+    pub fn with(mut self, line: &str) -> Self {
+        writeln!(self.extra, "        {line}").unwrap();
+        self
+    }
+
+    fn yaml(&self, journal: &Path) -> String {
+        let mut text = format!("      - name: {}\n        command: [{:?}]\n{}", self.name, app_program(), self.extra);
+        writeln!(text, "        env:\n          JOURNAL: {journal:?}").unwrap();
+        for (name, value) in &self.env {
+            writeln!(text, "          {name}: {value:?}").unwrap();
+        }
+        text
+    }
+}
+
+/// `tests/app`, which cargo builds beside the tests.
+pub fn app_program() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let target = test.parent().and_then(Path::parent).unwrap();
+    let program = target.join("examples").join("app");
+    assert!(program.exists(), "{} is missing: run the tests with cargo test or cargo nextest", program.display());
+    program
+}
+
+/// How a gateway is to be.
+pub struct Setup {
+    apps: Vec<App>,
+    server: String,
+    defaults: String,
+    provider: String,
+    state: bool,
+    clock: Clock,
+}
+
+/// A gateway with these apps, all asleep; idle for an hour before they sleep again, unless told otherwise.
+pub fn gateway(apps: impl IntoIterator<Item = App>) -> Setup {
+    Setup {
+        apps: apps.into_iter().collect(),
+        server: String::new(),
+        defaults: String::new(),
+        provider: String::new(),
+        state: false,
+        clock: Clock::system(),
+    }
+}
+
+impl Setup {
+    /// A further line under `server`, as `drain_timeout: 1s`; indented lines may follow in it.
+    pub fn server(mut self, line: &str) -> Self {
+        writeln!(self.server, "  {}", line.replace('\n', "\n  ")).unwrap();
+        self
+    }
+
+    /// A further line under `defaults`, as `hold_timeout: 1s`.
+    pub fn defaults(mut self, line: &str) -> Self {
+        writeln!(self.defaults, "  {line}").unwrap();
+        self
+    }
+
+    /// A further line of the provider entry, as `stop_grace: 1s`.
+    pub fn provider(mut self, line: &str) -> Self {
+        writeln!(self.provider, "    {line}").unwrap();
+        self
+    }
+
+    /// With a `state_dir`.
+    pub fn keeps_state(mut self) -> Self {
+        self.state = true;
+        self
+    }
+
+    /// With a clock that the test moves.
+    pub fn clock(mut self, clock: &Clock) -> Self {
+        self.clock = clock.clone();
+        self
+    }
+
+    /// The configuration as YAML, with everything it needs in `folder`.
+    pub fn yaml(&self, folder: &Path, listen: SocketAddr) -> String {
+        let idle = if self.defaults.contains("idle_timeout") { "" } else { "  idle_timeout: 1h\n" };
+        let state = if self.state { format!("state_dir: {:?}\n", folder.join("state")) } else { String::new() };
+        let apps: String = self.apps.iter().map(|app| app.yaml(&journal(folder, &app.name))).collect();
+        format!(
+            "server:\n  listen: {listen}\n  domain: test\n{}{state}defaults:\n{idle}{}providers:\n  - name: local\n    \
+             type: process\n{}    apps:\n{apps}",
+            self.server, self.defaults, self.provider
+        )
+    }
+
+    /// Starts it in this process, on a free port.
+    pub async fn start(self) -> Gateway {
+        let folder = tempfile::tempdir().unwrap();
+        self.start_in(Arc::new(folder)).await
+    }
+
+    /// Starts it with what an earlier one left in `folder`.
+    pub async fn start_in(self, folder: Arc<tempfile::TempDir>) -> Gateway {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let text = self.yaml(folder.path(), address);
+        let gear = Gear {
+            clock: self.clock.clone(),
+            edge: tokio::runtime::Handle::current(),
+            program: Some(env!("CARGO_BIN_EXE_loir").into()),
+        };
+        let running = Running::start(listener, plan(&text), gear).await.unwrap();
+        Gateway { address, running, folder, client: client() }
+    }
+}
+
+/// A plan from YAML that must be fine.
+pub fn plan(text: &str) -> Plan {
+    let source = Source { name: "test.yaml".into(), text: text.into() };
+    load(source, &Environment::default()).unwrap_or_else(|problems| panic!("{problems}\n{text}"))
+}
+
+fn journal(folder: &Path, app: &str) -> PathBuf {
+    folder.join(format!("{app}.journal"))
+}
+
+/// A client that keeps connections, follows nothing and waits for a minute at most.
+pub fn client() -> reqwest::Client {
+    let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+    builder.timeout(Duration::from_secs(60)).build().unwrap()
+}
+
+/// A running gateway. Ends without ceremony when dropped: the keeper ends its children.
+pub struct Gateway {
+    pub address: SocketAddr,
+    pub running: Running,
+    pub folder: Arc<tempfile::TempDir>,
+    pub client: reqwest::Client,
+}
+
+impl Gateway {
+    /// A request for an app, as a program sends it.
+    pub fn request(&self, method: &str, app: &str, path: &str) -> reqwest::RequestBuilder {
+        let method = method.parse().unwrap();
+        self.client.request(method, format!("http://{}{path}", self.address)).header("host", format!("{app}.test"))
+    }
+
+    pub fn get(&self, app: &str, path: &str) -> reqwest::RequestBuilder {
+        self.request("GET", app, path)
+    }
+
+    /// A request as a browser sends it when a person opens a page.
+    pub fn visit(&self, app: &str, path: &str) -> reqwest::RequestBuilder {
+        self.get(app, path)
+            .header("accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8")
+            .header("sec-fetch-mode", "navigate")
+            .header("sec-fetch-dest", "document")
+    }
+
+    /// Wakes the app and waits for its own answer.
+    pub async fn wake(&self, app: &str) {
+        let answer = self.get(app, "/pid").send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+    }
+
+    /// What the gateway itself knows of the app.
+    pub fn app(&self, name: &str) -> Arc<ManagedApp> {
+        self.running.lifecycle().apps()[&loir::app::AppId::new("local", name)].clone()
+    }
+
+    /// The app's lines in its journal, without process ids.
+    pub fn journal(&self, app: &str) -> Vec<String> {
+        journal_lines(self.folder.path(), app).into_iter().map(|(_, line)| line).collect()
+    }
+
+    /// How often the journal holds the line.
+    pub fn times(&self, app: &str, line: &str) -> usize {
+        self.journal(app).iter().filter(|noted| *noted == line).count()
+    }
+
+    /// Sends bytes as they are and reads until the gateway closes, or nothing comes for two seconds.
+    pub async fn raw(&self, bytes: &[u8]) -> String {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        read_all(&mut stream).await
+    }
+}
+
+/// Each line of an app's journal with the id of the process that wrote it.
+pub fn journal_lines(folder: &Path, app: &str) -> Vec<(u32, String)> {
+    let text = std::fs::read_to_string(journal(folder, app)).unwrap_or_default();
+    text.lines()
+        .filter_map(|line| line.split_once(' '))
+        .map(|(process, line)| (process.parse().unwrap(), line.to_owned()))
+        .collect()
+}
+
+/// Reads until the end, or until nothing comes for two seconds.
+pub async fn read_all(stream: &mut TcpStream) -> String {
+    let mut all = Vec::new();
+    let mut chunk = [0; 16 * 1024];
+    while let Ok(Ok(read @ 1..)) = tokio::time::timeout(Duration::from_secs(2), stream.read(&mut chunk)).await {
+        all.extend_from_slice(&chunk[..read]);
+    }
+    String::from_utf8_lossy(&all).into_owned()
+}
