@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -33,6 +33,8 @@ pub struct ManagedApp {
     pub(super) exited: watch::Sender<Option<Arc<str>>>,
     /// Held from a change of the cell until the registry has it, so that records follow in the same order.
     pub(super) order: tokio::sync::Mutex<()>,
+    /// Whether the provider is being asked if the app still runs.
+    pub(super) doubted: AtomicBool,
     /// Requests that wait for this app.
     pub(super) held: AtomicUsize,
     /// The last estimate and failure count known of the app.
@@ -127,6 +129,7 @@ impl ManagedApp {
             progress: watch::Sender::new(progress),
             exited: watch::Sender::new(None),
             order: tokio::sync::Mutex::default(),
+            doubted: AtomicBool::new(false),
             held: AtomicUsize::new(0),
             memory: Mutex::new(memory),
         }

@@ -25,12 +25,14 @@ use arc_swap::ArcSwap;
 use tokio::{runtime::Handle, sync::watch};
 
 use crate::{
-    app::{AppId, AppState},
+    app::{AppId, AppState, AppStatus},
     clock::Clock,
     registry::Registry,
 };
 
 pub mod cell;
+#[cfg(test)]
+mod cell_tests;
 pub mod event;
 mod managed;
 pub mod readiness;
@@ -285,11 +287,26 @@ impl Lifecycle {
         }
     }
 
+    /// A request could not connect to an app that we believe awake: the provider is asked, in the background and once
+    /// at a time, and if it knows better the app is taken for crashed.
+    pub fn doubt(self: &Arc<Self>, app: &Arc<ManagedApp>) {
+        if app.doubted.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let (lifecycle, app) = (self.clone(), app.clone());
+        self.tasks.clone().spawn(async move {
+            if let Ok((AppStatus::Stopped | AppStatus::Crashed(_), _)) = app.provider.status(&app.id.name).await {
+                lifecycle.exited(&app.id, "it is not running any more").await;
+            }
+            app.doubted.store(false, Ordering::SeqCst);
+        });
+    }
+
     /// A provider says that an app ended by itself.
     pub async fn exited(&self, id: &AppId, reason: &str) {
         let Some(app) = self.apps.load().get(id).cloned() else { return };
         // The message may be about an earlier run. The provider is always right.
-        if matches!(app.provider.status(&id.name).await, Ok((crate::app::AppStatus::Running, _))) {
+        if matches!(app.provider.status(&id.name).await, Ok((AppStatus::Running, _))) {
             return;
         }
         app.exited.send_replace(Some(reason.into()));

@@ -15,9 +15,12 @@ pub(super) async fn run(lifecycle: Arc<Lifecycle>, app: Arc<ManagedApp>) {
         Ok(result) => result,
         Err(error) => Err(format!("internal error: {error}")),
     };
-    match result {
+    let result = match result {
         Ok(reached) => succeed(&lifecycle, &app, reached, lifecycle.clock.now().since(began)).await,
-        Err(reason) => fail(&lifecycle, &app, reason).await,
+        Err(reason) => Err(reason),
+    };
+    if let Err(reason) = result {
+        fail(&lifecycle, &app, reason).await;
     }
 }
 
@@ -58,8 +61,13 @@ async fn attempt(lifecycle: Arc<Lifecycle>, app: Arc<ManagedApp>, limit: Duratio
     Ok(Reached { endpoint, run })
 }
 
-async fn succeed(lifecycle: &Lifecycle, app: &ManagedApp, reached: Reached, boot: Duration) {
+/// Fails if the app died between its first answer and now: whoever hears of a death says so before it looks at the
+/// cell, and we look after we hold `order`, so that one of the two sees the other.
+async fn succeed(lifecycle: &Lifecycle, app: &ManagedApp, reached: Reached, boot: Duration) -> Result<(), String> {
     let _order = app.order.lock().await;
+    if let Some(reason) = app.exited.borrow().as_deref() {
+        return Err(format!("it ended as soon as it had started: {reason}"));
+    }
     app.reach(Some(reached));
     // A full idle time from now, and then at once the requests that wait: the record can follow.
     app.cell.touch(lifecycle.clock.now());
@@ -70,6 +78,7 @@ async fn succeed(lifecycle: &Lifecycle, app: &ManagedApp, reached: Reached, boot
         Ok(record) => app.remember(&record),
         Err(error) => log::warn!("{}: that it woke could not be recorded: {error}", app.id),
     }
+    Ok(())
 }
 
 async fn fail(lifecycle: &Lifecycle, app: &ManagedApp, reason: String) {

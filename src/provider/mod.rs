@@ -124,7 +124,8 @@ pub struct ProviderKind {
     pub name: &'static str,
     /// One sentence for the docs and for errors.
     pub summary: &'static str,
-    /// Reads the options of an entry; every problem goes to the list, and then there is no result.
+    /// Reads the options of an entry; every problem goes to the list, and then the result is only
+    /// good for finding more of them.
     pub configure: fn(&ProviderEntry, &mut Problems) -> Option<Arc<dyn ProviderConfig>>,
     /// The JSON Schema of an entry of this type.
     pub schema: fn(&mut schemars::SchemaGenerator) -> schemars::Schema,

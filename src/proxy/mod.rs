@@ -150,8 +150,11 @@ impl ProxyHttp for Gateway {
     async fn early_request_filter(&self, session: &mut Session, _: &mut RequestContext) -> Result<()> {
         let settings = self.settings();
         // Without this a connection stays open for ever once its first request is done (cloudflare/pingora#447).
-        session.set_keepalive(Some(settings.timeouts.keep_alive.as_secs().max(1)));
-        session.set_read_timeout(Some(settings.timeouts.client_read));
+        let keep_alive = settings.timeouts.keep_alive.as_secs().max(1);
+        session.set_keepalive((!session.is_process_shutting_down()).then_some(keep_alive));
+        // After an upgrade this bounds the silence of a WebSocket.
+        let upgrade = session.is_upgrade_req();
+        session.set_read_timeout(Some(if upgrade { settings.timeouts.stream } else { settings.timeouts.client_read }));
         session.set_write_timeout(Some(settings.timeouts.client_write));
         Ok(())
     }
@@ -239,6 +242,20 @@ impl ProxyHttp for Gateway {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Nobody listens where the app should be: perhaps it ended, and we have not heard of it yet.
+    fn fail_to_connect(
+        &self,
+        _: &mut Session,
+        _: &HttpPeer,
+        ctx: &mut RequestContext,
+        error: Box<Error>,
+    ) -> Box<Error> {
+        if let Some(in_flight) = &ctx.in_flight {
+            self.0.lifecycle.doubt(in_flight.app());
+        }
+        error
     }
 
     /// Something went wrong, and nothing has been sent yet, or too much.

@@ -12,9 +12,8 @@
 //! no reload. What it is made of (`Service`, `HttpProxy`, `BackgroundService`) is, and runs the same here and in tests.
 
 use std::{
-    fs,
     net::{SocketAddr, TcpListener},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
 };
 
@@ -36,18 +35,9 @@ use crate::{clock::Clock, config::Environment};
 
 /// Runs a gateway in the foreground until SIGTERM or SIGINT. SIGHUP reads `path` again.
 pub fn run(path: PathBuf, plan: Plan) -> ExitCode {
-    run_with(plan, |_| (), || read(&path).and_then(|source| load(source, &environment()).map_err(|e| e.to_string())))
-}
-
-/// Reads a configuration file.
-///
-/// # Errors
-///
-/// In words, if it cannot be read.
-pub fn read(path: &Path) -> Result<Source, String> {
-    let name = path.display().to_string();
-    let text = fs::read_to_string(path).map_err(|error| format!("cannot read {name}: {error}"))?;
-    Ok(Source { name, text })
+    logging::init(logging::Style::Operator);
+    let again = || Source::read(&path).and_then(|source| load(source, &environment()).map_err(|e| e.to_string()));
+    run_with(plan, |_| (), again)
 }
 
 /// The process's environment, for interpolation. Names and values that are not Unicode cannot be named in YAML.

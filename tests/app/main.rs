@@ -3,15 +3,18 @@
 //! It listens on `PORT`. Other variables: `BOOT_MS` (waits before it listens), `NOT_READY_MS` (answers 503 for so long
 //! after it listens), `JOURNAL` (a file to which it appends a line for its start, its end by SIGTERM, and every
 //! request), `IGNORE_TERM=1`, `STOP_MS` (takes so long to end after SIGTERM), `FAIL_IF` (exits with 3 at once if this
-//! file exists), `DIE_BEFORE_LISTEN=1`, `GRANDCHILD=1` (starts a child that ignores SIGTERM).
+//! file exists), `DIE_BEFORE_LISTEN=1`, `GRANDCHILD=1` (starts a child that ignores SIGTERM), `NO_LISTEN=1` (lives and
+//! does nothing), `RUDE=1` (see `rude`).
 
 #![allow(clippy::unwrap_used, clippy::zombie_processes, reason = "an app of the tests may end loudly")]
+
+mod rude;
 
 use std::{
     convert::Infallible,
     fs::File,
     io::Write,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddr},
     process::Command,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -20,7 +23,7 @@ use std::{
 use axum::{
     Router,
     body::{Body, Bytes},
-    extract::{Path, Request, State, WebSocketUpgrade, ws::Message},
+    extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State, WebSocketUpgrade, ws::Message},
     http::{HeaderMap, Method, StatusCode, Uri},
     response::{
         IntoResponse, Response, Sse,
@@ -74,7 +77,14 @@ async fn main() {
         eprintln!("cannot go on");
         std::process::exit(4);
     }
+    if is_set("NO_LISTEN") {
+        std::future::pending::<()>().await;
+    }
     let port: u16 = std::env::var("PORT").unwrap().parse().unwrap();
+    if is_set("RUDE") {
+        app.note("listen");
+        return rude::serve(port, move |line| app.note(line)).await;
+    }
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.unwrap();
     app.note("listen");
     let router = Router::new()
@@ -87,14 +97,17 @@ async fn main() {
         .route("/slow/{millis}", any(slow))
         .route("/drip/{chunks}/{millis}", get(drip))
         .route("/events/{count}/{millis}", get(events))
+        .route("/one-event", get(one_event))
+        .route("/peer", get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.to_string() }))
         .route("/ws", get(websocket))
         .route("/never", any(std::future::pending::<StatusCode>))
         .route("/crash", any(|| async { std::process::exit(7) as StatusCode }))
         .fallback(hello)
         .layer(axum::middleware::from_fn_with_state(app.clone(), gate))
+        .layer(DefaultBodyLimit::disable())
         .with_state(app.clone());
     tokio::select! {
-        served = async { axum::serve(listener, router).await } => served.unwrap(),
+        served = async { axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>()).await } => served.unwrap(),
         () = async {
             terminate.recv().await;
             app.note("term");
@@ -173,6 +186,12 @@ async fn events(Path((count, millis)): Path<(u64, u64)>) -> impl IntoResponse {
         Ok::<_, Infallible>(Event::default().data(i.to_string()))
     });
     Sse::new(events).keep_alive(KeepAlive::default())
+}
+
+/// One event, then silence for ever: it arrives only if nobody on the way collects.
+async fn one_event() -> impl IntoResponse {
+    let event = stream::once(async { Ok::<_, Infallible>(Event::default().data("first")) });
+    Sse::new(event.chain(stream::pending()))
 }
 
 /// Sends every message back.

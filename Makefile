@@ -1,0 +1,40 @@
+# `make demo` and `make test` do all the set-up they need. `make help` lists the rest.
+
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+# Test builds of dependencies need no debug information; CI has no incremental builds to gain from.
+export CARGO_TERM_COLOR ?= auto
+
+.PHONY: help demo test check bench schema setup nextest clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: setup ## build in release and run three sleepy apps behind a gateway
+	$(CARGO) build --release --locked
+	./target/release/loir demo
+
+test: setup nextest ## run all tests
+	$(CARGO) nextest run --locked
+	$(CARGO) test --locked --doc
+
+check: setup ## formatting, clippy and docs, as CI does
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+
+bench: setup ## all benchmarks: see benchmarks/README.md
+	benchmarks/run.sh
+
+schema: setup ## write conf/schema.json anew from the code
+	$(CARGO) run --locked --quiet -- config schema > conf/schema.json.new
+	mv conf/schema.json.new conf/schema.json
+
+setup:
+	@./scripts/setup
+
+nextest:
+	@$(CARGO) nextest --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-nextest
+
+clean: ## remove everything that was built
+	$(CARGO) clean
