@@ -151,7 +151,8 @@ impl ProxyHttp for Gateway {
         let settings = self.settings();
         // Without this a connection stays open for ever once its first request is done (cloudflare/pingora#447).
         let keep_alive = settings.timeouts.keep_alive.as_secs().max(1);
-        session.set_keepalive((!session.is_process_shutting_down()).then_some(keep_alive));
+        let goes_on = !session.is_process_shutting_down();
+        session.set_keepalive(goes_on.then_some(keep_alive));
         // After an upgrade this bounds the silence of a WebSocket.
         let upgrade = session.is_upgrade_req();
         session.set_read_timeout(Some(if upgrade { settings.timeouts.stream } else { settings.timeouts.client_read }));
