@@ -92,7 +92,15 @@ pub enum Admission {
     /// The app is on its way up: wait, or tell the client to.
     Hold(Waking),
     /// Neither.
-    Refuse(Refusal),
+    Refuse(Refused),
+}
+
+/// A request that is neither forwarded nor held.
+pub struct Refused {
+    /// The app it is for.
+    pub app: Arc<ManagedApp>,
+    /// Why.
+    pub reason: Refusal,
 }
 
 /// Why a request is neither forwarded nor held.
@@ -227,12 +235,13 @@ impl Lifecycle {
 
     /// The answer to a request for `app`. On the warm path: three atomic operations.
     pub fn admit(self: &Arc<Self>, app: &Arc<ManagedApp>, demand: Demand) -> Admission {
+        let refuse = |reason| Admission::Refuse(Refused { app: app.clone(), reason });
         match self.decide(app, demand) {
             Decision::Forward(in_flight) => Admission::Forward(in_flight),
-            Decision::Failed(failure) => Admission::Refuse(Refusal::Failed(failure)),
-            Decision::Resting(state) => Admission::Refuse(Refusal::Resting(state)),
+            Decision::Failed(failure) => refuse(Refusal::Failed(failure)),
+            Decision::Resting(state) => refuse(Refusal::Resting(state)),
             Decision::Wait => match Place::take(&self.held, app, **self.limits.load()) {
-                None => Admission::Refuse(Refusal::TooManyHeld),
+                None => refuse(Refusal::TooManyHeld),
                 Some(place) => Admission::Hold(Waking {
                     lifecycle: self.clone(),
                     app: app.clone(),

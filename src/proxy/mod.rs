@@ -54,7 +54,7 @@ use crate::{
     app::AppState,
     clock::Clock,
     config::{self, Server},
-    lifecycle::{Admission, Lifecycle, ManagedApp, Refusal, Waking},
+    lifecycle::{Admission, Lifecycle, ManagedApp, Refusal, Refused, Waking},
     routing::RouteTable,
 };
 
@@ -170,21 +170,24 @@ impl ProxyHttp for Gateway {
             Err(BadHost::Missing) => return self.error(session, ctx, 400, "The request names no host.").await,
             Err(BadHost::Malformed) => return self.error(session, ctx, 400, "The Host is not a host name.").await,
         };
-        let app = self.0.routes.load().find(host.as_str()).cloned();
         if session.req_header().uri.path().starts_with(reserved::PREFIX) {
-            return self.reserved(session, ctx, app).await;
+            return self.reserved(session, ctx, &host).await;
         }
-        let Some(app) = app else {
-            return self.error(session, ctx, 404, "No app here has this host name.").await;
-        };
-        ctx.met = Some(app.state());
-        match self.0.lifecycle.admit(&app, audience::demand(session.req_header())) {
-            Admission::Forward(in_flight) => {
+        match self.admit(&host, session.req_header()) {
+            None => self.error(session, ctx, 404, "No app here has this host name.").await,
+            Some(Admission::Forward(in_flight)) => {
                 ctx.in_flight = Some(in_flight);
+                ctx.met = Some(AppState::Awake);
                 Ok(FORWARD)
             }
-            Admission::Hold(waking) => self.hold(session, ctx, waking).await,
-            Admission::Refuse(refusal) => self.refuse(session, ctx, &app, refusal).await,
+            Some(Admission::Hold(waking)) => {
+                ctx.met = Some(waking.app().state());
+                self.hold(session, ctx, waking).await
+            }
+            Some(Admission::Refuse(refused)) => {
+                ctx.met = Some(refused.app.state());
+                self.refuse(session, ctx, refused).await
+            }
         }
     }
 
@@ -327,6 +330,13 @@ impl Gateway {
         None
     }
 
+    /// Finds the app and asks whether the request may pass. `None` if nobody here has that name.
+    fn admit(&self, host: &HostName, request: &RequestHeader) -> Option<Admission> {
+        let routes = self.0.routes.load();
+        let app = routes.find(host.as_str())?;
+        Some(self.0.lifecycle.admit(app, audience::demand(request)))
+    }
+
     /// Waits with the client as long as it makes sense for that client.
     async fn hold(&self, session: &mut Session, ctx: &mut RequestContext, mut waking: Waking) -> Result<bool> {
         let audience = audience::audience(session.req_header());
@@ -366,16 +376,15 @@ impl Gateway {
         &self,
         session: &mut Session,
         ctx: &mut RequestContext,
-        app: &ManagedApp,
-        refusal: Refusal,
+        Refused { app, reason }: Refused,
     ) -> Result<bool> {
         let audience = audience::audience(session.req_header());
         let language = respond::language(session);
-        match refusal {
+        match reason {
             Refusal::Failed(failure) => {
                 let posted = audience == Audience::Submitter;
                 let answer =
-                    Answer::failed(&self.0.pages, app, &failure, self.0.clock.now(), language, posted);
+                    Answer::failed(&self.0.pages, &app, &failure, self.0.clock.now(), language, posted);
                 self.send(session, ctx, audience, answer).await
             }
             Refusal::TooManyHeld => {
@@ -399,12 +408,8 @@ impl Gateway {
         }
     }
 
-    async fn reserved(
-        &self,
-        session: &mut Session,
-        ctx: &mut RequestContext,
-        app: Option<Arc<ManagedApp>>,
-    ) -> Result<bool> {
+    async fn reserved(&self, session: &mut Session, ctx: &mut RequestContext, host: &HostName) -> Result<bool> {
+        let app = self.0.routes.load().find(host.as_str()).cloned();
         let reads = matches!(session.req_header().method, Method::GET | Method::HEAD);
         let path = session.req_header().uri.path();
         match (path, app) {

@@ -44,7 +44,8 @@ impl App {
     fn note(&self, line: &str) {
         if let Some(journal) = &self.journal {
             let mut journal = journal.lock().unwrap();
-            writeln!(journal, "{} {line}", std::process::id()).unwrap();
+            // In one write, so that no reader sees half a line.
+            journal.write_all(format!("{} {line}\n", std::process::id()).as_bytes()).unwrap();
         }
     }
 }
@@ -67,9 +68,14 @@ async fn main() {
         eprintln!("FAIL_IF says so");
         std::process::exit(3);
     }
+    let stubborn = ["sh", "-c", "trap '' TERM; while :; do sleep 1; done"];
     if is_set("GRANDCHILD") {
-        let script = "trap '' TERM; while :; do sleep 1; done";
-        Command::new("sh").args(["-c", script]).spawn().unwrap();
+        let child = Command::new(stubborn[0]).args(&stubborn[1..]).spawn().unwrap();
+        app.note(&format!("child {}", child.id()));
+    }
+    if is_set("STRAY") {
+        let child = Command::new("setsid").args(stubborn).spawn().unwrap();
+        app.note(&format!("child {}", child.id()));
     }
     let mut terminate = signal(SignalKind::terminate()).unwrap();
     tokio::time::sleep(millis("BOOT_MS")).await;
@@ -91,6 +97,8 @@ async fn main() {
         .route("/pid", get(|| async { std::process::id().to_string() }))
         .route("/echo", any(echo))
         .route("/headers", any(headers))
+        .route("/env", get(environment))
+        .route("/print/{bytes}", post(print))
         .route("/count", post(count))
         .route("/bytes/{count}", any(bytes))
         .route("/status/{code}", any(|Path(code): Path<u16>| async move { StatusCode::from_u16(code).unwrap() }))
@@ -149,6 +157,23 @@ async fn headers(method: Method, uri: Uri, headers: HeaderMap) -> String {
         text.push_str(&format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes())));
     }
     text
+}
+
+/// Where it runs, and every variable, one a line.
+async fn environment() -> String {
+    let mut text = format!("cwd={}\n", std::env::current_dir().unwrap().display());
+    for (name, value) in std::env::vars() {
+        text.push_str(&format!("{name}={value}\n"));
+    }
+    text
+}
+
+/// Prints one very long line.
+async fn print(Path(bytes): Path<usize>) -> &'static str {
+    let mut out = std::io::stdout().lock();
+    out.write_all(&vec![b'x'; bytes]).unwrap();
+    out.write_all(b"\nprinted\n").unwrap();
+    "printed\n"
 }
 
 /// The body's length and a sum over it, so that a test knows that it arrived once and whole.

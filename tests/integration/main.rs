@@ -7,8 +7,12 @@
 
 mod support;
 
+mod bad_input;
 mod cell;
 mod config;
+mod holding;
+mod proxying;
+mod telling;
 mod wake;
 
 // Named here because `cell` runs the production source of `AppCell` inside this crate.

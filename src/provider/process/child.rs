@@ -102,7 +102,7 @@ impl Child {
         let watched = child.clone();
         tokio::spawn(async move {
             while watched.group_exists() {
-                time::sleep(Duration::from_millis(500)).await;
+                time::sleep(ASK_EVERY * 5).await;
             }
             watched.exit.send_replace(Some("ended".into()));
         });

@@ -31,7 +31,7 @@ use crate::provider::ProviderError;
 pub(super) const MARKER: &str = "LOIR_KEEPER";
 
 /// What orphans get to end by themselves. Nobody waits for their answers any more.
-const GRACE: Duration = Duration::from_secs(2);
+pub(super) const GRACE: Duration = Duration::from_secs(2);
 
 /// The gateway's end of the pipe.
 pub(super) struct Keeper {

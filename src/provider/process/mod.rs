@@ -105,12 +105,21 @@ impl Processes {
         }
     }
 
-    /// Takes over what an earlier gateway left running.
+    /// Takes over what an earlier gateway left running on purpose. What it left because it was killed is about to be
+    /// ended by its keeper, and must be gone before the app is started anew: it may hold a fixed port.
     fn adopt(self: &Arc<Self>) {
         let Some(census) = &self.census else { return };
         for survivor in census.survivors() {
             let child = Child::adopted(survivor.group, survivor.port);
-            self.watch(survivor.app, child);
+            if self.config.load().leave_running {
+                self.watch(survivor.app, child);
+            } else {
+                let turn = self.turn(&survivor.app).try_lock_owned();
+                tokio::spawn(async move {
+                    child.stop(keeper::GRACE).await;
+                    drop(turn);
+                });
+            }
         }
     }
 

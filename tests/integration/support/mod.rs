@@ -11,7 +11,7 @@ use std::{
 use loir::{
     clock::Clock,
     config::Environment,
-    lifecycle::ManagedApp,
+    lifecycle::{ManagedApp, Slept},
     server::{Gear, Plan, Running, Source, load},
 };
 use tokio::{
@@ -20,6 +20,7 @@ use tokio::{
 };
 
 pub mod program;
+pub mod wire;
 
 /// Waits until a condition holds, at most 20 seconds: enough for a busy machine, and no test waits longer than it must.
 #[macro_export]
@@ -37,13 +38,14 @@ macro_rules! eventually {
 /// An app to put behind a gateway: `tests/app`, with its behaviour in variables.
 pub struct App {
     name: String,
+    command: Option<String>,
     env: Vec<(String, String)>,
     extra: String,
 }
 
 impl App {
     pub fn named(name: &str) -> Self {
-        Self { name: name.into(), env: Vec::new(), extra: String::new() }
+        Self { name: name.into(), command: None, env: Vec::new(), extra: String::new() }
     }
 
     /// Waits so long before it listens.
@@ -57,6 +59,12 @@ impl App {
         self
     }
 
+    /// Another command than `tests/app` alone.
+    pub fn runs(mut self, command: &[&str]) -> Self {
+        self.command = Some(format!("{command:?}"));
+        self
+    }
+
     /// A further line of its YAML, as `idle_timeout: 1s`.
     pub fn with(mut self, line: &str) -> Self {
         writeln!(self.extra, "        {line}").unwrap();
@@ -64,7 +72,8 @@ impl App {
     }
 
     fn yaml(&self, journal: &Path) -> String {
-        let mut text = format!("      - name: {}\n        command: [{:?}]\n{}", self.name, app_program(), self.extra);
+        let command = self.command.clone().unwrap_or_else(|| format!("[{:?}]", app_program()));
+        let mut text = format!("      - name: {}\n        command: {command}\n{}", self.name, self.extra);
         writeln!(text, "        env:\n          JOURNAL: {journal:?}").unwrap();
         for (name, value) in &self.env {
             writeln!(text, "          {name}: {value:?}").unwrap();
@@ -155,7 +164,11 @@ impl Setup {
 
     /// Starts it with what an earlier one left in `folder`.
     pub async fn start_in(self, folder: Arc<tempfile::TempDir>) -> Gateway {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        self.start_on(TcpListener::bind("127.0.0.1:0").unwrap(), folder).await
+    }
+
+    /// Starts it where somebody listens already.
+    pub async fn start_on(self, listener: TcpListener, folder: Arc<tempfile::TempDir>) -> Gateway {
         let address = listener.local_addr().unwrap();
         let text = self.yaml(folder.path(), address);
         let gear = Gear {
@@ -227,9 +240,37 @@ impl Gateway {
         journal_lines(self.folder.path(), app).into_iter().map(|(_, line)| line).collect()
     }
 
+    /// The process of the app's latest start.
+    pub fn process(&self, app: &str) -> u32 {
+        latest_process(self.folder.path(), app)
+    }
+
+    /// Stops the app now if it has been idle for its idle time, as the sweep would.
+    pub async fn sweep(&self, app: &str) -> Slept {
+        let app = self.app(app);
+        let idle = app.settings().timeouts.idle;
+        self.running.lifecycle().sleep(&app, idle).await
+    }
+
+    /// Stops the app now if nothing is in flight.
+    pub async fn put_to_sleep(&self, app: &str) {
+        let slept = self.running.lifecycle().sleep(&self.app(app), Duration::ZERO).await;
+        assert_eq!(slept, Slept::Yes);
+    }
+
     /// How often the journal holds the line.
     pub fn times(&self, app: &str, line: &str) -> usize {
         self.journal(app).iter().filter(|noted| *noted == line).count()
+    }
+
+    /// A connection on which bytes are sent as they are.
+    pub async fn wire(&self) -> wire::Wire {
+        wire::Wire::open(self.address).await
+    }
+
+    /// The same, when these bytes have been sent.
+    pub async fn send(&self, bytes: impl AsRef<[u8]>) -> wire::Wire {
+        wire::Wire::with(self.address, bytes).await
     }
 
     /// Sends bytes as they are and reads until the gateway closes, or nothing comes for two seconds.
@@ -247,6 +288,17 @@ pub fn journal_lines(folder: &Path, app: &str) -> Vec<(u32, String)> {
         .filter_map(|line| line.split_once(' '))
         .map(|(process, line)| (process.parse().unwrap(), line.to_owned()))
         .collect()
+}
+
+/// The process of the app's latest start.
+pub fn latest_process(folder: &Path, app: &str) -> u32 {
+    let lines = journal_lines(folder, app);
+    lines.iter().rfind(|(_, line)| line == "start").expect("it was started").0
+}
+
+/// The children that the app has started, in all of its runs.
+pub fn children(folder: &Path, app: &str) -> Vec<u32> {
+    journal_lines(folder, app).iter().filter_map(|(_, line)| line.strip_prefix("child ")?.parse().ok()).collect()
 }
 
 /// Reads until the end, or until nothing comes for two seconds.

@@ -1,10 +1,10 @@
 //! The `loir` program itself, as a process that can be signalled and killed.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     net::{SocketAddr, TcpListener},
-    path::Path,
-    process::{Child, Command, ExitStatus, Stdio},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
 };
 
 use nix::{
@@ -12,9 +12,13 @@ use nix::{
     unistd::Pid,
 };
 
+use super::{Setup, client, journal_lines};
+
 /// `loir run -c FILE`. Killed when dropped.
 pub struct Program {
     child: Child,
+    config: PathBuf,
+    client: reqwest::Client,
     pub address: SocketAddr,
 }
 
@@ -35,13 +39,78 @@ impl Program {
             .stderr(log)
             .spawn()
             .unwrap();
-        let program = Self { child, address };
+        let program = Self { child, config: config.into(), client: client(), address };
         crate::eventually!(tokio::net::TcpStream::connect(address).await.is_ok(), "loir listens on {address}");
         program
     }
 
+    /// Starts it as `setup` says, on a free port, with everything it needs in `folder`.
+    pub async fn start(setup: &Setup, folder: &Path) -> Self {
+        let address = free_address();
+        let config = folder.join("loir.yaml");
+        fs::write(&config, setup.yaml(folder, address)).unwrap();
+        Self::run(&config, address).await
+    }
+
+    /// Starts it where it must not come up; waits for its end.
+    pub async fn refused(config: &Path) -> Output {
+        let run = tokio::process::Command::new(env!("CARGO_BIN_EXE_loir"))
+            .args(["run", "-c"])
+            .arg(config)
+            .kill_on_drop(true)
+            .output();
+        tokio::time::timeout(std::time::Duration::from_secs(20), run).await.expect("loir ends").unwrap()
+    }
+
+    /// Gives it another configuration.
+    pub fn reload(&self, setup: &Setup) {
+        fs::write(&self.config, setup.yaml(self.folder(), self.address)).unwrap();
+        self.signal(Signal::SIGHUP);
+    }
+
+    /// Where its files are.
+    pub fn folder(&self) -> &Path {
+        self.config.parent().unwrap()
+    }
+
+    /// What it has said so far.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.config.with_file_name("loir.log")).unwrap()).into_owned()
+    }
+
+    /// Waits until it has said so.
+    pub async fn says(&self, text: &str) {
+        crate::eventually!(self.log().contains(text), "it says {text:?}, after\n{}", self.log());
+    }
+
+    pub fn get(&self, app: &str, path: &str) -> reqwest::RequestBuilder {
+        self.client.get(format!("http://{}{path}", self.address)).header("host", format!("{app}.test"))
+    }
+
+    /// Wakes the app; its process.
+    pub async fn wake(&self, app: &str) -> u32 {
+        let answer = self.get(app, "/pid").send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        answer.text().await.unwrap().parse().unwrap()
+    }
+
+    /// The app's lines in its journal, without process ids.
+    pub fn journal(&self, app: &str) -> Vec<String> {
+        journal_lines(self.folder(), app).into_iter().map(|(_, line)| line).collect()
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
+    }
+
+    /// Kills it as no program can prevent.
+    pub async fn kill(&mut self) {
+        self.signal(Signal::SIGKILL);
+        self.ended().await;
     }
 
     /// Waits for its end.
