@@ -33,7 +33,10 @@ impl Millis {
 
     /// This moment and `duration` more, at most the end of time.
     pub fn after(self, duration: Duration) -> Millis {
-        Millis(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
+        Millis(
+            self.0
+                .saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)),
+        )
     }
 }
 
@@ -59,7 +62,10 @@ impl Clock {
     /// Moves a manual clock; the system's clock moves by itself and ignores this.
     pub fn advance(&self, by: Duration) {
         if let Kind::Manual(now) = &self.0 {
-            now.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
+            now.fetch_add(
+                u64::try_from(by.as_millis()).unwrap_or(u64::MAX),
+                Ordering::SeqCst,
+            );
         }
     }
 
@@ -80,7 +86,11 @@ mod tests {
         let start = clock.now();
         clock.advance(Duration::from_secs(24 * 3600));
         assert_eq!(clock.now().since(start), Duration::from_secs(86_400));
-        assert_eq!(start.since(clock.now()), Duration::ZERO, "a later start is no time at all, not centuries");
+        assert_eq!(
+            start.since(clock.now()),
+            Duration::ZERO,
+            "a later start is no time at all, not centuries"
+        );
         assert_eq!(Millis(u64::MAX).after(Duration::from_secs(1)), Millis(u64::MAX));
     }
 }

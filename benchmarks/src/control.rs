@@ -4,9 +4,11 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use http::{HeaderValue, header};
 use pingora::{
     http::RequestHeader,
     prelude::{HttpPeer, Opt, Result, Server},
+    protocols::l4::socket::SocketAddr as SocketAddress,
     proxy::{ProxyHttp, Session, http_proxy_service},
     server::configuration::ServerConf,
 };
@@ -76,20 +78,21 @@ impl ProxyHttp for Control {
     }
 }
 
-/// The fields that Loir sets, set in the plainest way.
+/// The fields that Loir sets, without a thought about whom to believe.
 fn tell(session: &Session, request: &mut RequestHeader) -> Result<()> {
-    let inet = |address: Option<&pingora::protocols::l4::socket::SocketAddr>| address.and_then(|a| a.as_inet()).copied();
+    let inet = |address: Option<&SocketAddress>| address.and_then(|address| address.as_inet()).copied();
     let client = inet(session.client_addr()).map(|address| address.ip().to_string()).unwrap_or_default();
     let port = inet(session.server_addr()).map_or(80, |address| address.port());
-    let host = request.headers.get("host").and_then(|host| host.to_str().ok()).unwrap_or_default().to_owned();
+    let host = request.headers.get(header::HOST).cloned().unwrap_or(HeaderValue::from_static(""));
     let id = format!("{:016x}{:016x}", fastrand::u64(1..), fastrand::u64(..));
-    request.insert_header("Forwarded", format!("for={client};proto=http;host=\"{host}\""))?;
+    let forwarded = format!("for={client};proto=http;host=\"{}\"", host.to_str().unwrap_or_default());
+    request.insert_header("Forwarded", forwarded)?;
     request.insert_header("X-Forwarded-For", client.as_str())?;
     request.insert_header("X-Real-IP", client)?;
-    request.insert_header("X-Forwarded-Proto", "http")?;
+    request.insert_header("X-Forwarded-Proto", HeaderValue::from_static("http"))?;
     request.insert_header("X-Forwarded-Host", host)?;
-    request.insert_header("X-Forwarded-Port", port.to_string())?;
+    request.insert_header("X-Forwarded-Port", HeaderValue::from(port))?;
     request.insert_header("traceparent", format!("00-{id}-{:016x}-01", fastrand::u64(1..)))?;
     request.insert_header("X-Request-Id", id)?;
-    request.insert_header("Via", "1.1 control")
+    request.insert_header(header::VIA, HeaderValue::from_static("1.1 control-00000000"))
 }

@@ -57,24 +57,36 @@ pub fn main(arguments: Vec<String>) -> ExitCode {
 }
 
 fn run(options: &Options) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let boot = Duration::try_from_secs_f64(options.boot).unwrap_or_default();
         tokio::time::sleep(boot).await;
         if let Some(marker) = options.fail_once.as_ref().filter(|marker| !marker.exists()) {
             std::fs::write(marker, "once is enough\n")?;
-            return Err(std::io::Error::other("the database was not there yet (this failure is part of the demo)"));
+            return Err(std::io::Error::other(
+                "the database was not there yet (this failure is part of the demo)",
+            ));
         }
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?.to_string();
         let mut fds = Fds::new();
         fds.add(address.clone(), listener.into_raw_fd());
-        let page = Page { name: options.name.clone(), boot };
-        let mut service = Service::new("demo".into(), pingora_core::apps::http_app::HttpServer::new_app(page));
+        let page = Page {
+            name: options.name.clone(),
+            boot,
+        };
+        let mut service = Service::new(
+            "demo".into(),
+            pingora_core::apps::http_app::HttpServer::new_app(page),
+        );
         service.add_tcp(&address);
         let (_never, watch) = tokio::sync::watch::channel(false);
-        service.start_service(Some(Arc::new(parking_lot::Mutex::new(fds))), watch, 1).await;
+        service
+            .start_service(Some(Arc::new(parking_lot::Mutex::new(fds))), watch, 1)
+            .await;
         Ok(())
     })
 }
@@ -101,11 +113,15 @@ impl ServeHttp for Page {
         let html = http::HeaderValue::from_static("text/html; charset=utf-8");
         response.headers_mut().insert(http::header::CONTENT_TYPE, html);
         let length = http::HeaderValue::from(response.body().len());
-        response.headers_mut().insert(http::header::CONTENT_LENGTH, length);
+        response
+            .headers_mut()
+            .insert(http::header::CONTENT_LENGTH, length);
         response
     }
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }

@@ -73,8 +73,15 @@ impl fmt::Display for Event {
             Self::AskedFor => f.write_str("asked for"),
             Self::Waking => f.write_str("waking"),
             Self::Ready(after) => write!(f, "ready after {:.1} s", after.as_secs_f64()),
-            Self::WakeFailed { reference, reason, retry_after } => {
-                write!(f, "did not wake: {reason} (reference {reference}; next try in {retry_after:?} at the earliest)")
+            Self::WakeFailed {
+                reference,
+                reason,
+                retry_after,
+            } => {
+                write!(
+                    f,
+                    "did not wake: {reason} (reference {reference}; next try in {retry_after:?} at the earliest)"
+                )
             }
             Self::Idle(idle) => write!(f, "idle for {idle:?}"),
             Self::KeptAwake(reason) => write!(f, "kept awake: {reason}"),

@@ -174,7 +174,10 @@ struct Place {
 
 impl Place {
     fn take(total: &Arc<AtomicUsize>, app: &Arc<ManagedApp>, limits: HoldLimits) -> Option<Self> {
-        let place = Self { total: total.clone(), app: app.clone() };
+        let place = Self {
+            total: total.clone(),
+            app: app.clone(),
+        };
         let others = total.fetch_add(1, Ordering::Relaxed);
         let here = app.held.fetch_add(1, Ordering::Relaxed);
         // Dropping it takes both counts back.
@@ -235,7 +238,12 @@ impl Lifecycle {
 
     /// The answer to a request for `app`. On the warm path: three atomic operations.
     pub fn admit(self: &Arc<Self>, app: &Arc<ManagedApp>, demand: Demand) -> Admission {
-        let refuse = |reason| Admission::Refuse(Refused { app: app.clone(), reason });
+        let refuse = |reason| {
+            Admission::Refuse(Refused {
+                app: app.clone(),
+                reason,
+            })
+        };
         match self.decide(app, demand) {
             Decision::Forward(in_flight) => Admission::Forward(in_flight),
             Decision::Failed(failure) => refuse(Refusal::Failed(failure)),
@@ -255,7 +263,10 @@ impl Lifecycle {
     fn decide(self: &Arc<Self>, app: &Arc<ManagedApp>, demand: Demand) -> Decision {
         let state = app.cell.enter();
         if state == AppState::Awake {
-            return Decision::Forward(InFlight { app: app.clone(), counts: demand == Demand::Wake });
+            return Decision::Forward(InFlight {
+                app: app.clone(),
+                counts: demand == Demand::Wake,
+            });
         }
         app.cell.leave(None);
         if demand == Demand::Observe {
@@ -304,7 +315,9 @@ impl Lifecycle {
         }
         let (lifecycle, app) = (self.clone(), app.clone());
         self.tasks.clone().spawn(async move {
-            if let Ok((AppStatus::Stopped | AppStatus::Crashed(_), _)) = app.provider.status(&app.id.name).await {
+            if let Ok((AppStatus::Stopped | AppStatus::Crashed(_), _)) =
+                app.provider.status(&app.id.name).await
+            {
                 lifecycle.exited(&app.id, "it is not running any more").await;
             }
             app.doubted.store(false, Ordering::SeqCst);
@@ -313,7 +326,9 @@ impl Lifecycle {
 
     /// A provider says that an app ended by itself.
     pub async fn exited(&self, id: &AppId, reason: &str) {
-        let Some(app) = self.apps.load().get(id).cloned() else { return };
+        let Some(app) = self.apps.load().get(id).cloned() else {
+            return;
+        };
         // The message may be about an earlier run. The provider is always right.
         if matches!(app.provider.status(&id.name).await, Ok((AppStatus::Running, _))) {
             return;
@@ -323,7 +338,9 @@ impl Lifecycle {
         if app.cell.state() != AppState::Awake {
             return; // a wake listens and a stop wanted it so
         }
-        let change = state::Change::Crashed { reason: reason.to_owned() };
+        let change = state::Change::Crashed {
+            reason: reason.to_owned(),
+        };
         let record = match self.registry.apply(id, change).await {
             Ok(record) => record,
             Err(error) => {
@@ -336,7 +353,11 @@ impl Lifecycle {
         if app.cell.change(AppState::Awake, record.state) {
             Event::Crashed(reason.to_owned()).tell(id);
             app.reach(None);
-            app.publish(record.state, Step::Starting, (record.state == AppState::Failed).then_some(failure));
+            app.publish(
+                record.state,
+                Step::Starting,
+                (record.state == AppState::Failed).then_some(failure),
+            );
         }
     }
 

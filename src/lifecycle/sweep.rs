@@ -13,7 +13,10 @@ const AT_LEAST_EVERY: Duration = Duration::from_secs(1);
 const AT_MOST_EVERY: Duration = Duration::from_millis(10);
 
 /// Which apps are due to sleep at `now`, and how long until the next may be.
-pub fn due<'a>(now: Millis, apps: impl Iterator<Item = &'a Arc<ManagedApp>>) -> (Vec<Arc<ManagedApp>>, Duration) {
+pub fn due<'a>(
+    now: Millis,
+    apps: impl Iterator<Item = &'a Arc<ManagedApp>>,
+) -> (Vec<Arc<ManagedApp>>, Duration) {
     let mut due = Vec::new();
     let mut wait = AT_LEAST_EVERY;
     for app in apps.filter(|app| app.state() == AppState::Awake) {
@@ -39,7 +42,10 @@ impl Sweeper {
         for app in due {
             let lifecycle = lifecycle.clone();
             let idle = app.settings().timeouts.idle;
-            lifecycle.tasks.clone().spawn(async move { lifecycle.sleep(&app, idle).await });
+            lifecycle
+                .tasks
+                .clone()
+                .spawn(async move { lifecycle.sleep(&app, idle).await });
         }
         wait
     }

@@ -25,8 +25,11 @@ impl Lifecycle {
         domains: &[String],
     ) {
         let known = self.apps();
-        let mut apps: HashMap<AppId, Arc<ManagedApp>> =
-            known.iter().filter(|(id, _)| id.provider != *name).map(|(id, app)| (id.clone(), app.clone())).collect();
+        let mut apps: HashMap<AppId, Arc<ManagedApp>> = known
+            .iter()
+            .filter(|(id, _)| id.provider != *name)
+            .map(|(id, app)| (id.clone(), app.clone()))
+            .collect();
         for info in list {
             let id = AppId::new(name.clone(), info.name.as_str());
             let settings = settings(&info.name, info.settings.clone(), defaults, domains);
@@ -41,7 +44,10 @@ impl Lifecycle {
             };
             apps.insert(id, app);
         }
-        for (id, app) in known.iter().filter(|(id, _)| id.provider == *name && !apps.contains_key(id)) {
+        for (id, app) in known
+            .iter()
+            .filter(|(id, _)| id.provider == *name && !apps.contains_key(id))
+        {
             Event::Removed.tell(id);
             self.leaving().insert(id.clone(), app.clone());
             self.tasks.spawn(farewell(self.clone(), app.clone()));
@@ -50,7 +56,12 @@ impl Lifecycle {
     }
 
     /// Removes every app of a provider entry that is gone.
-    pub async fn remove_provider(self: &Arc<Self>, name: &Arc<str>, provider: &Arc<dyn Provider>, defaults: &Timeouts) {
+    pub async fn remove_provider(
+        self: &Arc<Self>,
+        name: &Arc<str>,
+        provider: &Arc<dyn Provider>,
+        defaults: &Timeouts,
+    ) {
         self.sync(name, provider, Vec::new(), defaults, &[]).await;
     }
 
@@ -62,7 +73,16 @@ impl Lifecycle {
         info: &AppInfo,
     ) -> Arc<ManagedApp> {
         let running = info.endpoint.filter(|_| info.status == AppStatus::Running);
-        let record = match self.registry.apply(&id, Change::Found { running: running.is_some() }).await {
+        let record = match self
+            .registry
+            .apply(
+                &id,
+                Change::Found {
+                    running: running.is_some(),
+                },
+            )
+            .await
+        {
             Ok(record) => Some(record),
             Err(error) => {
                 log::warn!("{id}: what is known of it cannot be read: {error}");
@@ -89,7 +109,11 @@ fn settings(name: &str, own: AppSettings, defaults: &Timeouts, domains: &[String
         wake: own.wake_timeout.unwrap_or(defaults.wake),
         ..defaults.clone()
     };
-    Settings { hosts, timeouts, ready: own.ready }
+    Settings {
+        hosts,
+        timeouts,
+        ready: own.ready,
+    }
 }
 
 /// Nothing leads to the app any more; once what is in flight has ended, it is stopped and forgotten.

@@ -58,7 +58,10 @@ impl HostName {
             *to = from.to_ascii_lowercase();
         }
         #[expect(clippy::cast_possible_truncation, reason = "at most LONGEST, which fits")]
-        Ok(Self { bytes, length: name.len() as u8 })
+        Ok(Self {
+            bytes,
+            length: name.len() as u8,
+        })
     }
 
     /// As text.
@@ -102,7 +105,10 @@ mod tests {
             ("[::1]", "[::1]"),
             ("under_score.test", "under_score.test"),
         ] {
-            assert_eq!(HostName::parse(given.as_bytes()).map(|h| h.as_str().to_owned()), Ok(expected.to_owned()));
+            assert_eq!(
+                HostName::parse(given.as_bytes()).map(|h| h.as_str().to_owned()),
+                Ok(expected.to_owned())
+            );
         }
     }
 
@@ -110,8 +116,23 @@ mod tests {
     fn what_is_no_host_is_refused() {
         let long = "a".repeat(254);
         for given in [
-            "[", "[::1", "[::1]x", ".", ":80", "a:b", "a:999999", "user@host", "a b", "a/b", "a\\b", "h\u{e9}", "a%00",
-            "<script>", "a,b", &long, "a:1:2",
+            "[",
+            "[::1",
+            "[::1]x",
+            ".",
+            ":80",
+            "a:b",
+            "a:999999",
+            "user@host",
+            "a b",
+            "a/b",
+            "a\\b",
+            "h\u{e9}",
+            "a%00",
+            "<script>",
+            "a,b",
+            &long,
+            "a:1:2",
         ] {
             let parsed = HostName::parse(given.as_bytes()).map(|h| h.as_str().to_owned());
             assert_eq!(parsed, Err(BadHost::Malformed), "{given}");

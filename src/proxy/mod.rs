@@ -6,25 +6,24 @@
 //! | `mod` (here) | `Gateway: impl ProxyHttp` |
 //! | `context` | what one request carries |
 //! | `connection` | what holds for a client's connection |
+//! | `limits` | what is refused whoever it is for |
 //! | `host` | which host it is for |
 //! | `audience` | who asks, and what they understand |
 //! | `forward` | to the app: the peer, and what the app is told |
+//! | `hold` | waiting with a client for its app |
 //! | `respond` | our own answers |
 //! | `reserved` | the paths under `/.loir/` |
 //! | `holding` | the pages |
 //! | `access` | the access log |
 //! | `drain` | the end of the gateway |
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{Method, header};
-use pingora_core::{
-    Error, ErrorSource, ErrorType, Result,
-    upstreams::peer::HttpPeer,
-};
+use http::Method;
+use pingora_core::{Error, ErrorSource, ErrorType, Result, upstreams::peer::HttpPeer};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
@@ -34,8 +33,10 @@ mod connection;
 mod context;
 mod drain;
 mod forward;
+mod hold;
 pub mod holding;
 mod host;
+mod limits;
 mod reserved;
 mod respond;
 
@@ -54,7 +55,7 @@ use crate::{
     app::AppState,
     clock::Clock,
     config::{self, Server},
-    lifecycle::{Admission, Lifecycle, ManagedApp, Refusal, Refused, Waking},
+    lifecycle::{Admission, Lifecycle, ManagedApp},
     routing::RouteTable,
 };
 
@@ -155,26 +156,40 @@ impl ProxyHttp for Gateway {
         session.set_keepalive(goes_on.then_some(keep_alive));
         // After an upgrade this bounds the silence of a WebSocket.
         let upgrade = session.is_upgrade_req();
-        session.set_read_timeout(Some(if upgrade { settings.timeouts.stream } else { settings.timeouts.client_read }));
+        session.set_read_timeout(Some(if upgrade {
+            settings.timeouts.stream
+        } else {
+            settings.timeouts.client_read
+        }));
         session.set_write_timeout(Some(settings.timeouts.client_write));
         Ok(())
     }
 
     /// Questions with early answers: is it sound, is it ours, whose is it, may it pass.
     async fn request_filter(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<bool> {
-        if let Some((status, detail)) = self.unsound(session.req_header()) {
+        let unsound = limits::unsound(session.req_header(), &self.settings().limits, &self.0.via);
+        if let Some((status, detail)) = unsound {
             return self.error(session, ctx, status, detail).await;
         }
         let host = match HostName::of(session.req_header()) {
             Ok(host) => host,
-            Err(BadHost::Missing) => return self.error(session, ctx, 400, "The request names no host.").await,
-            Err(BadHost::Malformed) => return self.error(session, ctx, 400, "The Host is not a host name.").await,
+            Err(BadHost::Missing) => {
+                return self.error(session, ctx, 400, "The request names no host.").await;
+            }
+            Err(BadHost::Malformed) => {
+                return self
+                    .error(session, ctx, 400, "The Host is not a host name.")
+                    .await;
+            }
         };
         if session.req_header().uri.path().starts_with(reserved::PREFIX) {
             return self.reserved(session, ctx, &host).await;
         }
         match self.admit(&host, session.req_header()) {
-            None => self.error(session, ctx, 404, "No app here has this host name.").await,
+            None => {
+                self.error(session, ctx, 404, "No app here has this host name.")
+                    .await
+            }
             Some(Admission::Forward(in_flight)) => {
                 ctx.in_flight = Some(in_flight);
                 ctx.met = Some(AppState::Awake);
@@ -193,9 +208,16 @@ impl ProxyHttp for Gateway {
 
     /// The app's own address, which is already resolved.
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<Box<HttpPeer>> {
-        let reached = ctx.in_flight.as_ref().and_then(|in_flight| in_flight.app().reached());
+        let reached = ctx
+            .in_flight
+            .as_ref()
+            .and_then(|in_flight| in_flight.app().reached());
         match reached {
-            Some(reached) => Ok(Box::new(forward::peer(reached, &self.settings(), session.req_header()))),
+            Some(reached) => Ok(Box::new(forward::peer(
+                reached,
+                &self.settings(),
+                session.req_header(),
+            ))),
             // It crashed between its admission and now.
             None => Error::e_explain(ErrorType::HTTPStatus(502), "the app is gone"),
         }
@@ -209,12 +231,28 @@ impl ProxyHttp for Gateway {
         ctx: &mut RequestContext,
     ) -> Result<()> {
         let Some(address) = forward::client(session).map(|client| client.ip()) else {
-            return forward::tell(request, &unknown_client(self.request_id(session, ctx)), &self.0.via);
+            return forward::tell(
+                request,
+                &unknown_client(self.request_id(session, ctx)),
+                &self.0.via,
+            );
         };
         let trusted = forward::is_trusted(address, &self.settings());
-        let port = session.server_addr().and_then(|address| address.as_inet()).map_or(80, |address| address.port());
+        let port = session
+            .server_addr()
+            .and_then(|address| address.as_inet())
+            .map_or(80, |address| address.port());
         let request_id = self.request_id(session, ctx);
-        forward::tell(request, &forward::Client { address, trusted, port, request_id }, &self.0.via)
+        forward::tell(
+            request,
+            &forward::Client {
+                address,
+                trusted,
+                port,
+                request_id,
+            },
+            &self.0.via,
+        )
     }
 
     /// Counts a body that did not say how long it is.
@@ -263,9 +301,18 @@ impl ProxyHttp for Gateway {
     }
 
     /// Something went wrong, and nothing has been sent yet, or too much.
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut RequestContext) -> FailToProxy {
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        ctx: &mut RequestContext,
+    ) -> FailToProxy {
         let status = status_of(error);
-        if status != 0 && session.response_written().is_none_or(|response| response.status.is_informational()) {
+        if status != 0
+            && session
+                .response_written()
+                .is_none_or(|response| response.status.is_informational())
+        {
             let detail = match status {
                 502 => "The app cannot be reached, or its answer makes no sense.",
                 504 => "The app did not answer in time.",
@@ -278,23 +325,31 @@ impl ProxyHttp for Gateway {
                 log::debug!("an error could not be sent: {error}");
             }
         }
-        FailToProxy { error_code: status, can_reuse_downstream: false }
+        FailToProxy {
+            error_code: status,
+            can_reuse_downstream: false,
+        }
     }
 
     /// The access log.
     async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut RequestContext) {
         let settings = self.settings();
         if settings.access_log != config::AccessLog::Off {
-            let line = self.access_line(session, ctx, &settings);
-            drop(settings);
-            self.0.access.write(line);
+            let request_id = self.request_id(session, ctx).to_owned();
+            let duration = self.0.clock.now().since(ctx.began);
+            self.0
+                .access
+                .write(access::Line::of(session, ctx, &settings, request_id, duration));
         }
     }
 
     /// For Pingora's own log lines: never a query, which may hold a secret.
     fn request_summary(&self, session: &Session, ctx: &RequestContext) -> String {
         let request = session.req_header();
-        let app = ctx.in_flight.as_ref().map_or_else(|| "no app".into(), |in_flight| in_flight.app().id.to_string());
+        let app = ctx
+            .in_flight
+            .as_ref()
+            .map_or_else(|| "no app".into(), |in_flight| in_flight.app().id.to_string());
         format!("{} {} for {app}", request.method, request.uri.path())
     }
 
@@ -305,31 +360,6 @@ impl ProxyHttp for Gateway {
 }
 
 impl Gateway {
-    /// What is wrong with a request whoever it is for, if anything.
-    fn unsound(&self, request: &RequestHeader) -> Option<(u16, &'static str)> {
-        let settings = self.settings();
-        let limits = &settings.limits;
-        let headers = &request.headers;
-        if headers.len() > limits.header_fields {
-            return Some((431, "The request has too many header fields."));
-        }
-        let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-        if bytes + request.raw_path().len() > limits.header_bytes {
-            return Some((431, "The request's header is too large."));
-        }
-        if request.method == Method::CONNECT {
-            return Some((405, "This is a gateway, not a forward proxy."));
-        }
-        let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-        if length.is_some_and(|length| length > limits.body) {
-            return Some((413, "The request's body is larger than this gateway lets through."));
-        }
-        if headers.contains_key(header::VIA) && forward::has_passed(headers, &self.0.via) {
-            return Some((508, "The request has been here before: the app's address leads back to this gateway."));
-        }
-        None
-    }
-
     /// Finds the app and asks whether the request may pass. `None` if nobody here has that name.
     fn admit(&self, host: &HostName, request: &RequestHeader) -> Option<Admission> {
         let routes = self.0.routes.load();
@@ -337,78 +367,12 @@ impl Gateway {
         Some(self.0.lifecycle.admit(app, audience::demand(request)))
     }
 
-    /// Waits with the client as long as it makes sense for that client.
-    async fn hold(&self, session: &mut Session, ctx: &mut RequestContext, mut waking: Waking) -> Result<bool> {
-        let audience = audience::audience(session.req_header());
-        let app = waking.app().clone();
-        let patience = patience(audience, session.req_header(), &app);
-        let mut drain = self.drain();
-        let began = self.0.clock.now();
-        let outcome = tokio::select! {
-            biased;
-            woken = waking.awake() => Some(woken),
-            () = client_gone(session) => return Error::e_explain(ErrorType::ConnectionClosed, "it did not wait").map_err(|e| e.into_down()),
-            () = tokio::time::sleep(patience) => None,
-            () = drain.over() => None,
-        };
-        drop(waking);
-        ctx.waited = Some(self.0.clock.now().since(began));
-        let language = respond::language(session);
-        let posted = audience == Audience::Submitter;
-        let now = self.0.clock.now();
-        match outcome {
-            Some(Ok(in_flight)) => {
-                ctx.in_flight = Some(in_flight);
-                Ok(FORWARD)
-            }
-            Some(Err(failure)) => {
-                let answer = Answer::failed(&self.0.pages, &app, &failure, now, language, posted);
-                self.send(session, ctx, audience, answer).await
-            }
-            None => {
-                let answer = Answer::waking(&self.0.pages, &app, now, language, posted);
-                self.send(session, ctx, audience, answer).await
-            }
-        }
-    }
-
-    async fn refuse(
+    async fn reserved(
         &self,
         session: &mut Session,
         ctx: &mut RequestContext,
-        Refused { app, reason }: Refused,
+        host: &HostName,
     ) -> Result<bool> {
-        let audience = audience::audience(session.req_header());
-        let language = respond::language(session);
-        match reason {
-            Refusal::Failed(failure) => {
-                let posted = audience == Audience::Submitter;
-                let answer =
-                    Answer::failed(&self.0.pages, &app, &failure, self.0.clock.now(), language, posted);
-                self.send(session, ctx, audience, answer).await
-            }
-            Refusal::TooManyHeld => {
-                let detail = "Too many requests wait for this app already.";
-                let answer = Answer {
-                    retry_after: Some(Duration::from_secs(5)),
-                    state: Some(app.state()),
-                    ..Answer::error(503, detail, "")
-                };
-                self.send(session, ctx, audience, answer).await
-            }
-            // Nobody waits for this answer: it is empty, whoever asked.
-            Refusal::Resting(state) => {
-                let answer = Answer {
-                    retry_after: Some(Duration::from_secs(60)),
-                    state: Some(state),
-                    ..Answer::error(503, "", "")
-                };
-                self.send(session, ctx, Audience::Subresource, answer).await
-            }
-        }
-    }
-
-    async fn reserved(&self, session: &mut Session, ctx: &mut RequestContext, host: &HostName) -> Result<bool> {
         let app = self.0.routes.load().find(host.as_str()).cloned();
         let reads = matches!(session.req_header().method, Method::GET | Method::HEAD);
         let path = session.req_header().uri.path();
@@ -438,7 +402,10 @@ impl Gateway {
     ) -> Result<bool> {
         let audience = audience::audience(session.req_header());
         let reference = self.request_id(session, ctx).to_owned();
-        let answer = Answer { state: ctx.met, ..Answer::error(status, detail, &reference) };
+        let answer = Answer {
+            state: ctx.met,
+            ..Answer::error(status, detail, &reference)
+        };
         self.send(session, ctx, audience, answer).await
     }
 
@@ -459,92 +426,29 @@ impl Gateway {
         ctx.request_id.get_or_insert_with(|| {
             let client = forward::client(session).map(|client| client.ip());
             let trusted = client.is_some_and(|client| forward::is_trusted(client, &self.settings()));
-            let given = trusted.then(|| forward::given_request_id(&session.req_header().headers)).flatten();
+            let given = trusted
+                .then(|| forward::given_request_id(&session.req_header().headers))
+                .flatten();
             given.unwrap_or_else(forward::new_request_id)
         })
     }
-
-    fn access_line(&self, session: &Session, ctx: &mut RequestContext, settings: &Server) -> access::Line {
-        let request_id = self.request_id(session, ctx).to_owned();
-        let request = session.req_header();
-        let text = |name: header::HeaderName| {
-            request.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
-        };
-        let target = String::from_utf8_lossy(request.raw_path());
-        let client = forward::client(session).map(|client| client.ip());
-        access::Line {
-            format: settings.access_log,
-            request_id,
-            client: client.map(|client| forward::real_client(client, &request.headers, settings)),
-            method: request.method.to_string(),
-            host: text(header::HOST).unwrap_or_default(),
-            path: if settings.log_queries { target.into_owned() } else { access::without_query(&target).to_owned() },
-            version: if session.is_http2() { "HTTP/2.0" } else { version(request) },
-            status: session.response_written().map_or(0, |response| response.status.as_u16()),
-            bytes_in: ctx.body_bytes,
-            bytes_out: session.body_bytes_sent() as u64,
-            duration: self.0.clock.now().since(ctx.began),
-            app: ctx.in_flight.as_ref().map(|in_flight| in_flight.app().id.to_string()),
-            state: ctx.met.map(AppState::as_str),
-            waited: ctx.waited,
-            user_agent: text(header::USER_AGENT).unwrap_or_default(),
-            referer: access::without_query(&text(header::REFERER).unwrap_or_default()).to_owned(),
-        }
-    }
-}
-
-fn version(request: &RequestHeader) -> &'static str {
-    if request.version == http::Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" }
 }
 
 /// A client without an address, as over a Unix socket.
 fn unknown_client(request_id: &str) -> forward::Client<'_> {
-    forward::Client { address: std::net::Ipv4Addr::LOCALHOST.into(), trusted: false, port: 80, request_id }
-}
-
-/// How long this client is to wait before it is told to.
-fn patience(audience: Audience, request: &RequestHeader, app: &ManagedApp) -> Duration {
-    let settings = app.settings();
-    let timeouts = &settings.timeouts;
-    match audience {
-        Audience::Visitor => timeouts.hold_before_page,
-        Audience::Grpc => timeouts.hold.min(grpc_timeout(request).unwrap_or(Duration::MAX)),
-        Audience::Submitter | Audience::Subresource | Audience::Program => timeouts.hold,
+    forward::Client {
+        address: std::net::Ipv4Addr::LOCALHOST.into(),
+        trusted: false,
+        port: 80,
+        request_id,
     }
-}
-
-/// `grpc-timeout: 250m`: up to eight digits and a unit (gRPC over HTTP/2, "Timeout").
-fn grpc_timeout(request: &RequestHeader) -> Option<Duration> {
-    let text = request.headers.get("grpc-timeout")?.to_str().ok()?;
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let count = u64::from(digits.parse::<u32>().ok().filter(|_| digits.len() <= 8)?);
-    Some(match unit {
-        "H" => Duration::from_secs(count * 3600),
-        "M" => Duration::from_secs(count * 60),
-        "S" => Duration::from_secs(count),
-        "m" => Duration::from_millis(count),
-        "u" => Duration::from_micros(count),
-        "n" => Duration::from_nanos(count),
-        _ => return None,
-    })
-}
-
-/// Returns when a client that has nothing more to send hangs up. Of any other client nothing is read: its body, or
-/// the first bytes of its WebSocket, wait in the socket for the app.
-async fn client_gone(session: &mut Session) {
-    let downstream = session.as_downstream_mut();
-    if downstream.is_upgrade_req() || !downstream.is_body_empty() {
-        std::future::pending::<()>().await;
-    }
-    // Comes back only with an error: there is no body.
-    let _ = downstream.read_body_or_idle(true).await;
 }
 
 /// The status for a client when proxying went wrong; 0 if there is nobody to tell.
 fn status_of(error: &Error) -> u16 {
     use ErrorType::{
-        ConnectTimedout, ConnectionClosed, HTTPStatus, ReadError, ReadTimedout, TLSHandshakeTimedout, WriteError,
-        WriteTimedout,
+        ConnectTimedout, ConnectionClosed, HTTPStatus, ReadError, ReadTimedout, TLSHandshakeTimedout,
+        WriteError, WriteTimedout,
     };
     match (error.esource(), error.etype()) {
         (_, HTTPStatus(status)) => *status,

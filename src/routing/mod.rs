@@ -9,7 +9,9 @@ pub struct RouteTable<T> {
 
 impl<T> Default for RouteTable<T> {
     fn default() -> Self {
-        Self { hosts: HashMap::new() }
+        Self {
+            hosts: HashMap::new(),
+        }
     }
 }
 
@@ -21,7 +23,9 @@ impl<T> RouteTable<T> {
         let mut refused = Vec::new();
         for (host, target) in claims {
             match hosts.entry(host.into_boxed_str()) {
-                std::collections::hash_map::Entry::Occupied(taken) => refused.push((taken.key().to_string(), target)),
+                std::collections::hash_map::Entry::Occupied(taken) => {
+                    refused.push((taken.key().to_string(), target))
+                }
                 std::collections::hash_map::Entry::Vacant(free) => {
                     free.insert(target);
                 }
@@ -42,11 +46,18 @@ mod tests {
 
     #[test]
     fn of_two_claims_to_one_host_the_first_stands_and_the_second_is_reported() {
-        let claims = [("a.test", 1), ("b.test", 2), ("a.test", 3)].map(|(host, n)| (host.to_owned(), Arc::new(n)));
+        let claims =
+            [("a.test", 1), ("b.test", 2), ("a.test", 3)].map(|(host, n)| (host.to_owned(), Arc::new(n)));
         let (table, refused) = RouteTable::new(claims);
         assert_eq!(table.find("a.test").map(|n| **n), Some(1));
         assert_eq!(table.find("b.test").map(|n| **n), Some(2));
         assert_eq!(table.find("c.test"), None);
-        assert_eq!(refused.iter().map(|(host, n)| (host.as_str(), **n)).collect::<Vec<_>>(), [("a.test", 3)]);
+        assert_eq!(
+            refused
+                .iter()
+                .map(|(host, n)| (host.as_str(), **n))
+                .collect::<Vec<_>>(),
+            [("a.test", 3)]
+        );
     }
 }

@@ -36,17 +36,24 @@ use crate::{clock::Clock, config::Environment};
 /// Runs a gateway in the foreground until SIGTERM or SIGINT. SIGHUP reads `path` again.
 pub fn run(path: PathBuf, plan: Plan) -> ExitCode {
     logging::init(logging::Style::Operator);
-    let again = || Source::read(&path).and_then(|source| load(source, &environment()).map_err(|e| e.to_string()));
+    let again =
+        || Source::read(&path).and_then(|source| load(source, &environment()).map_err(|e| e.to_string()));
     run_with(plan, |_| (), again)
 }
 
 /// The process's environment, for interpolation. Names and values that are not Unicode cannot be named in YAML.
 pub fn environment() -> Environment {
-    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
 }
 
 /// Runs `plan`; calls `ready` once clients are accepted, and `reload` for each SIGHUP.
-pub fn run_with(plan: Plan, ready: impl FnOnce(SocketAddr), reload: impl Fn() -> Result<Plan, String>) -> ExitCode {
+pub fn run_with(
+    plan: Plan,
+    ready: impl FnOnce(SocketAddr),
+    reload: impl Fn() -> Result<Plan, String>,
+) -> ExitCode {
     match runtimes(plan.config.server.threads) {
         Ok((edge, control)) => {
             let code = control.block_on(serve(&edge, plan, ready, reload));
@@ -61,8 +68,16 @@ pub fn run_with(plan: Plan, ready: impl FnOnce(SocketAddr), reload: impl Fn() ->
 
 /// Requests run on one runtime; wakes, stops and children on another, so that neither waits for the other.
 fn runtimes(threads: usize) -> std::io::Result<(Runtime, Runtime)> {
-    let edge = Builder::new_multi_thread().worker_threads(threads).thread_name("edge").enable_all().build()?;
-    let control = Builder::new_multi_thread().worker_threads(1).thread_name("control").enable_all().build()?;
+    let edge = Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name("edge")
+        .enable_all()
+        .build()?;
+    let control = Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("control")
+        .enable_all()
+        .build()?;
     Ok((edge, control))
 }
 
@@ -81,7 +96,11 @@ async fn serve(
             return fail(&format!("cannot listen on {address}: {error} ({hint})"));
         }
     };
-    let gear = Gear { clock: Clock::system(), edge: edge.handle().clone(), program: std::env::current_exe().ok() };
+    let gear = Gear {
+        clock: Clock::system(),
+        edge: edge.handle().clone(),
+        program: std::env::current_exe().ok(),
+    };
     let mut running = match Running::start(listener, plan, gear).await {
         Ok(running) => running,
         Err(error) => return fail(&error.to_string()),
@@ -91,7 +110,9 @@ async fn serve(
     while let Wish::Reload = signals.next().await {
         match reload() {
             Ok(plan) => running.reload(plan).await,
-            Err(problems) => log::error!("the configuration is not reloaded and the old one stays:\n{problems}"),
+            Err(problems) => {
+                log::error!("the configuration is not reloaded and the old one stays:\n{problems}")
+            }
         }
     }
     tokio::select! {

@@ -6,7 +6,11 @@
 //! file exists), `DIE_BEFORE_LISTEN=1`, `GRANDCHILD=1` (starts a child that ignores SIGTERM), `NO_LISTEN=1` (lives and
 //! does nothing), `RUDE=1` (see `rude`).
 
-#![allow(clippy::unwrap_used, clippy::zombie_processes, reason = "an app of the tests may end loudly")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::zombie_processes,
+    reason = "an app of the tests may end loudly"
+)]
 
 mod rude;
 
@@ -45,13 +49,20 @@ impl App {
         if let Some(journal) = &self.journal {
             let mut journal = journal.lock().unwrap();
             // In one write, so that no reader sees half a line.
-            journal.write_all(format!("{} {line}\n", std::process::id()).as_bytes()).unwrap();
+            journal
+                .write_all(format!("{} {line}\n", std::process::id()).as_bytes())
+                .unwrap();
         }
     }
 }
 
 fn millis(name: &str) -> Duration {
-    Duration::from_millis(std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(0))
+    Duration::from_millis(
+        std::env::var(name)
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0),
+    )
 }
 
 fn is_set(name: &str) -> bool {
@@ -60,9 +71,15 @@ fn is_set(name: &str) -> bool {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    let journal = std::env::var_os("JOURNAL")
-        .map(|path| Arc::new(Mutex::new(File::options().create(true).append(true).open(path).unwrap())));
-    let app = App { journal, ready_at: Instant::now() + millis("BOOT_MS") + millis("NOT_READY_MS") };
+    let journal = std::env::var_os("JOURNAL").map(|path| {
+        Arc::new(Mutex::new(
+            File::options().create(true).append(true).open(path).unwrap(),
+        ))
+    });
+    let app = App {
+        journal,
+        ready_at: Instant::now() + millis("BOOT_MS") + millis("NOT_READY_MS"),
+    };
     app.note("start");
     if std::env::var_os("FAIL_IF").is_some_and(|path| std::path::Path::new(&path).exists()) {
         eprintln!("FAIL_IF says so");
@@ -91,7 +108,9 @@ async fn main() {
         app.note("listen");
         return rude::serve(port, move |line| app.note(line)).await;
     }
-    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+        .await
+        .unwrap();
     app.note("listen");
     let router = Router::new()
         .route("/pid", get(|| async { std::process::id().to_string() }))
@@ -101,12 +120,18 @@ async fn main() {
         .route("/print/{bytes}", post(print))
         .route("/count", post(count))
         .route("/bytes/{count}", any(bytes))
-        .route("/status/{code}", any(|Path(code): Path<u16>| async move { StatusCode::from_u16(code).unwrap() }))
+        .route(
+            "/status/{code}",
+            any(|Path(code): Path<u16>| async move { StatusCode::from_u16(code).unwrap() }),
+        )
         .route("/slow/{millis}", any(slow))
         .route("/drip/{chunks}/{millis}", get(drip))
         .route("/events/{count}/{millis}", get(events))
         .route("/one-event", get(one_event))
-        .route("/peer", get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.to_string() }))
+        .route(
+            "/peer",
+            get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.to_string() }),
+        )
         .route("/ws", get(websocket))
         .route("/never", any(std::future::pending::<StatusCode>))
         .route("/crash", any(|| async { std::process::exit(7) as StatusCode }))
@@ -133,7 +158,10 @@ async fn gate(State(app): State<App>, request: Request, next: axum::middleware::
     if Instant::now() < app.ready_at {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
-    let probe = request.headers().get("user-agent").is_some_and(|agent| agent.as_bytes().ends_with(b"(readiness probe)"));
+    let probe = request
+        .headers()
+        .get("user-agent")
+        .is_some_and(|agent| agent.as_bytes().ends_with(b"(readiness probe)"));
     if !probe {
         app.note(&format!("{} {}", request.method(), request.uri()));
     }
@@ -146,7 +174,9 @@ async fn hello(uri: Uri) -> String {
 
 async fn echo(method: Method, body: Body) -> Response {
     let mut response = Response::new(body);
-    response.headers_mut().insert("x-method", method.as_str().parse().unwrap());
+    response
+        .headers_mut()
+        .insert("x-method", method.as_str().parse().unwrap());
     response
 }
 
@@ -154,7 +184,10 @@ async fn echo(method: Method, body: Body) -> Response {
 async fn headers(method: Method, uri: Uri, headers: HeaderMap) -> String {
     let mut text = format!("{method} {uri}\n");
     for (name, value) in &headers {
-        text.push_str(&format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes())));
+        text.push_str(&format!(
+            "{name}: {}\n",
+            String::from_utf8_lossy(value.as_bytes())
+        ));
     }
     text
 }
@@ -178,7 +211,9 @@ async fn print(Path(bytes): Path<usize>) -> &'static str {
 
 /// The body's length and a sum over it, so that a test knows that it arrived once and whole.
 async fn count(State(app): State<App>, body: Bytes) -> String {
-    let sum = body.iter().fold(0_u64, |sum, &byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
+    let sum = body.iter().fold(0_u64, |sum, &byte| {
+        sum.wrapping_mul(31).wrapping_add(u64::from(byte))
+    });
     app.note(&format!("body {} {sum}", body.len()));
     format!("{} {sum}", body.len())
 }

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
@@ -11,9 +11,9 @@ use tokio::{
 /// Nothing takes so long but a thing that never comes, however busy the machine is.
 const NEVER: Duration = Duration::from_secs(20);
 
-/// One connection.
-pub struct Wire {
-    pub stream: TcpStream,
+/// One connection, or the near half of one.
+pub struct Wire<S = TcpStream> {
+    pub stream: S,
     received: Vec<u8>,
 }
 
@@ -37,7 +37,7 @@ impl Wire {
     pub async fn open(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, received: Vec::new() }
+        Self::reading(stream)
     }
 
     /// A connection that has already sent this.
@@ -49,6 +49,12 @@ impl Wire {
 
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
+    }
+}
+
+impl<S: AsyncRead + Unpin> Wire<S> {
+    pub fn reading(stream: S) -> Self {
+        Self { stream, received: Vec::new() }
     }
 
     /// Reads once more; `false` when the other side has closed.
