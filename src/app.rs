@@ -19,10 +19,7 @@ pub struct AppId {
 impl AppId {
     /// The app `name` at the provider entry `provider`.
     pub fn new(provider: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
-        Self {
-            provider: provider.into(),
-            name: name.into(),
-        }
+        Self { provider: provider.into(), name: name.into() }
     }
 }
 
@@ -60,9 +57,7 @@ impl Serialize for AppId {
 
 impl<'de> Deserialize<'de> for AppId {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -128,13 +123,7 @@ pub struct Formation(pub BTreeMap<String, Processes>);
 impl Formation {
     /// One process of one type.
     pub fn single(process_type: &str) -> Self {
-        Self(BTreeMap::from([(
-            process_type.to_owned(),
-            Processes {
-                amount: 1,
-                size: None,
-            },
-        )]))
+        Self(BTreeMap::from([(process_type.to_owned(), Processes { amount: 1, size: None })]))
     }
 }
 
@@ -168,19 +157,14 @@ pub struct Readiness {
 impl Default for Readiness {
     /// `/` answers with anything but a server error.
     fn default() -> Self {
-        Self {
-            path: "/".into(),
-            status: vec![(200, 499)],
-        }
+        Self { path: "/".into(), status: vec![(200, 499)] }
     }
 }
 
 impl Readiness {
     /// Whether `status` counts as ready.
     pub fn accepts(&self, status: u16) -> bool {
-        self.status
-            .iter()
-            .any(|&(low, high)| (low..=high).contains(&status))
+        self.status.iter().any(|&(low, high)| (low..=high).contains(&status))
     }
 }
 

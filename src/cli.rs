@@ -138,10 +138,7 @@ fn check(config: Option<PathBuf>, env: &Environment) -> ExitCode {
 }
 
 fn show(config: Option<PathBuf>, env: &Environment) -> ExitCode {
-    match look_up(config, env)
-        .and_then(|path| load(&path, env))
-        .and_then(|plan| plan.show())
-    {
+    match look_up(config, env).and_then(|path| load(&path, env)).and_then(|plan| plan.show()) {
         Ok(yaml) => say(yaml.trim_end()),
         Err(complaint) => complain(&complaint),
     }
@@ -155,11 +152,7 @@ fn schema() -> ExitCode {
 }
 
 fn healthcheck(address: Option<SocketAddr>, env: &Environment) -> ExitCode {
-    let port = || {
-        env.get("PORT")
-            .and_then(|port| port.trim().parse().ok())
-            .unwrap_or(8080)
-    };
+    let port = || env.get("PORT").and_then(|port| port.trim().parse().ok()).unwrap_or(8080);
     server::healthcheck(address.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], port()))))
 }
 
@@ -217,10 +210,7 @@ mod tests {
 
     #[test]
     fn a_file_can_be_named_before_and_after_the_command() {
-        for line in [
-            ["loir", "-c", "x.yaml", "check"],
-            ["loir", "check", "-c", "x.yaml"],
-        ] {
+        for line in [["loir", "-c", "x.yaml", "check"], ["loir", "check", "-c", "x.yaml"]] {
             let cli = Cli::try_parse_from(line).unwrap_or_else(|error| panic!("{error}"));
             assert_eq!(cli.file.config, Some("x.yaml".into()));
         }

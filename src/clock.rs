@@ -33,10 +33,7 @@ impl Millis {
 
     /// This moment and `duration` more, at most the end of time.
     pub fn after(self, duration: Duration) -> Millis {
-        Millis(
-            self.0
-                .saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)),
-        )
+        Millis(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
     }
 }
 
@@ -62,10 +59,7 @@ impl Clock {
     /// Moves a manual clock; the system's clock moves by itself and ignores this.
     pub fn advance(&self, by: Duration) {
         if let Kind::Manual(now) = &self.0 {
-            now.fetch_add(
-                u64::try_from(by.as_millis()).unwrap_or(u64::MAX),
-                Ordering::SeqCst,
-            );
+            now.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
         }
     }
 

@@ -43,12 +43,7 @@ impl Environment {
 
 impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Environment {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(variables: I) -> Self {
-        Self(
-            variables
-                .into_iter()
-                .map(|(name, value)| (name.into(), value.into()))
-                .collect(),
-        )
+        Self(variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
     }
 }
 
@@ -101,12 +96,7 @@ fn locate(written: &str, offset: usize, scalar: At, text: &str) -> At {
     }
     let end = closing(source, start + 2).map_or(source.len(), |end| end + 1);
     let column = scalar.column + u32::try_from(source[..start].chars().count()).unwrap_or(0);
-    At {
-        line: scalar.line,
-        column,
-        start: scalar.start + start,
-        end: scalar.start + end,
-    }
+    At { line: scalar.line, column, start: scalar.start + start, end: scalar.start + end }
 }
 
 /// Why a scalar could not be filled in. Carries nothing that came from the environment.
@@ -127,13 +117,7 @@ pub struct Fault {
 /// When a variable without default is not set, names lead in a circle, a reference is not well formed, or the
 /// result is more than a configuration should hold.
 pub fn interpolate(text: &str, env: &Environment) -> Result<String, Fault> {
-    let mut filling = Filling {
-        env,
-        out: String::new(),
-        via: Vec::new(),
-        names: 0,
-        at: 0,
-    };
+    let mut filling = Filling { env, out: String::new(), via: Vec::new(), names: 0, at: 0 };
     filling.text(text, Some(0))?;
     Ok(filling.out)
 }
@@ -183,9 +167,7 @@ impl Filling<'_> {
             return Ok(&rest[2..]);
         };
         let (body, after) = (&rest[2..end], &rest[end + 1..]);
-        let name = &body[..body
-            .find(|c: char| c != '_' && !c.is_ascii_alphanumeric())
-            .unwrap_or(body.len())];
+        let name = &body[..body.find(|c: char| c != '_' && !c.is_ascii_alphanumeric()).unwrap_or(body.len())];
         let tail = &body[name.len()..];
         let well_formed = !name.is_empty()
             && !name.starts_with(|c: char| c.is_ascii_digit())
@@ -203,10 +185,7 @@ impl Filling<'_> {
         if self.names > MAX_NAMES || self.via.len() >= MAX_DEPTH {
             return self.fault("too many variables that name variables", "name fewer of them");
         }
-        let value = self
-            .env
-            .get(name)
-            .filter(|value| tail.is_empty() || !value.is_empty());
+        let value = self.env.get(name).filter(|value| tail.is_empty() || !value.is_empty());
         match (value, tail.get(..2)) {
             (Some(value), _) => self.variable(name, value)?,
             (None, Some(":-")) => {
@@ -216,29 +195,18 @@ impl Filling<'_> {
                 self.via.pop();
             }
             (None, _) if !from_file => {
-                let outer = self
-                    .via
-                    .iter()
-                    .rev()
-                    .find(|name| !name.is_empty())
-                    .cloned()
-                    .unwrap_or_default();
+                let outer = self.via.iter().rev().find(|name| !name.is_empty()).cloned().unwrap_or_default();
                 let message =
                     format!("the value of the variable `{outer}` names another one that is not set");
                 return self.fault(message, format!("look at `{outer}` in the environment"));
             }
             (None, Some(":?")) if tail.len() > 2 => {
-                return self.fault(
-                    format!("`{name}`: {}", &tail[2..]),
-                    format!("set `{name}` in the environment"),
-                );
+                return self
+                    .fault(format!("`{name}`: {}", &tail[2..]), format!("set `{name}` in the environment"));
             }
             (None, _) => {
                 let help = format!("set it, or write a default: `${{{name}:-default}}`");
-                return self.fault(
-                    format!("the variable `{name}` is not set in the environment"),
-                    help,
-                );
+                return self.fault(format!("the variable `{name}` is not set in the environment"), help);
             }
         }
         Ok(after)
@@ -246,15 +214,9 @@ impl Filling<'_> {
 
     fn variable(&mut self, name: &str, value: &str) -> Result<(), Fault> {
         if let Some(first) = self.via.iter().position(|outer| outer == name) {
-            let circle: Vec<_> = self.via[first..]
-                .iter()
-                .filter(|name| !name.is_empty())
-                .cloned()
-                .collect();
-            let message = format!(
-                "these variables name each other in a circle: {} -> {name}",
-                circle.join(" -> ")
-            );
+            let circle: Vec<_> = self.via[first..].iter().filter(|name| !name.is_empty()).cloned().collect();
+            let message =
+                format!("these variables name each other in a circle: {} -> {name}", circle.join(" -> "));
             return self.fault(message, "give one of them a value of its own");
         }
         self.via.push(name.to_owned());
@@ -265,21 +227,15 @@ impl Filling<'_> {
 
     fn push(&mut self, text: &str) -> Result<(), Fault> {
         if self.out.len() + text.len() > MAX_LENGTH {
-            return self.fault(
-                format!("with its variables this is longer than {MAX_LENGTH} bytes"),
-                "shorten it",
-            );
+            return self
+                .fault(format!("with its variables this is longer than {MAX_LENGTH} bytes"), "shorten it");
         }
         self.out.push_str(text);
         Ok(())
     }
 
     fn fault<T>(&self, message: impl Into<String>, help: impl Into<String>) -> Result<T, Fault> {
-        Err(Fault {
-            message: message.into(),
-            help: help.into(),
-            at: self.at,
-        })
+        Err(Fault { message: message.into(), help: help.into(), at: self.at })
     }
 }
 

@@ -41,30 +41,17 @@ pub struct Problems {
 impl Problems {
     /// None so far in `text`, which is called `name` when it is shown.
     pub fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            text: text.into(),
-            secrets: Vec::new(),
-            found: Vec::new(),
-        }
+        Self { name: name.into(), text: text.into(), secrets: Vec::new(), found: Vec::new() }
     }
 
     /// Adds a problem.
     pub fn push(&mut self, at: At, message: impl Into<String>) {
-        self.add(Problem {
-            at,
-            message: message.into(),
-            help: None,
-        });
+        self.add(Problem { at, message: message.into(), help: None });
     }
 
     /// Adds a problem that needs a word about what to do.
     pub fn push_with_help(&mut self, at: At, message: impl Into<String>, help: impl Into<String>) {
-        self.add(Problem {
-            at,
-            message: message.into(),
-            help: Some(help.into()),
-        });
+        self.add(Problem { at, message: message.into(), help: Some(help.into()) });
     }
 
     /// One mistake in a YAML anchor is found again at each alias: it is told once.
@@ -103,11 +90,7 @@ impl Problems {
 
     /// What stands at a place of the file, to be shown instead of `value`, which may come from the environment.
     pub fn written(&self, at: At, value: &str) -> String {
-        let written = self
-            .text
-            .get(at.start..at.end)
-            .filter(|_| at.line > 0)
-            .unwrap_or(value);
+        let written = self.text.get(at.start..at.end).filter(|_| at.line > 0).unwrap_or(value);
         written.trim().trim_matches(['"', '\'']).to_owned()
     }
 
@@ -119,17 +102,8 @@ impl Problems {
     /// The line around `at`, its secrets blanked, and which of its columns (from 0) are marked.
     fn line(&self, at: At) -> (String, Range<usize>) {
         let start = at.start.min(self.text.len());
-        let from = self.text.as_bytes()[..start]
-            .iter()
-            .rposition(|&b| b == b'\n')
-            .map_or(0, |i| i + 1);
-        let line = self
-            .text
-            .get(from..)
-            .unwrap_or_default()
-            .lines()
-            .next()
-            .unwrap_or_default();
+        let from = self.text.as_bytes()[..start].iter().rposition(|&b| b == b'\n').map_or(0, |i| i + 1);
+        let line = self.text.get(from..).unwrap_or_default().lines().next().unwrap_or_default();
         let (mut shown, mut columns, mut blanked) = (String::new(), Vec::new(), usize::MAX);
         let mut width = 0;
         for (offset, char) in line.char_indices() {
@@ -148,31 +122,21 @@ impl Problems {
                 }
             }
         }
-        let column = |byte| {
-            columns
-                .iter()
-                .find(|(b, _)| *b >= byte)
-                .map_or(width, |(_, column)| *column)
-        };
+        let column = |byte| columns.iter().find(|(b, _)| *b >= byte).map_or(width, |(_, column)| *column);
         let first = column(start);
         let last = column(at.end.max(start)).max(first + 1);
         (shown, first..last)
     }
 
     fn show(&self, problem: &Problem, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let At {
-            line: number, column, ..
-        } = problem.at;
+        let At { line: number, column, .. } = problem.at;
         if number == 0 {
             writeln!(f, "{}: {}", self.name, problem.message)?;
         } else {
             let (line, marked) = self.line(problem.at);
             // A tab in the line is a tab under it, so that the caret stands where it should at any tab width.
-            let indent: String = line
-                .chars()
-                .take(marked.start)
-                .map(|char| if char == '\t' { '\t' } else { ' ' })
-                .collect();
+            let indent: String =
+                line.chars().take(marked.start).map(|char| if char == '\t' { '\t' } else { ' ' }).collect();
             let number = number.to_string();
             let gutter = " ".repeat(number.len());
             writeln!(f, "{}:{number}:{column}: {}", self.name, problem.message)?;
@@ -247,11 +211,7 @@ fn distance(one: &str, other: &str) -> usize {
 
 /// `a, b, c`, each in backquotes.
 pub(crate) fn list<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
-    words
-        .into_iter()
-        .map(|word| format!("`{word}`"))
-        .collect::<Vec<_>>()
-        .join(", ")
+    words.into_iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -262,12 +222,7 @@ mod tests {
         let start = text.find(part).unwrap();
         let line = text[..start].matches('\n').count() + 1;
         let column = text[..start].chars().rev().take_while(|c| *c != '\n').count() + 1;
-        At {
-            line: line as u32,
-            column: column as u32,
-            start,
-            end: start + part.len(),
-        }
+        At { line: line as u32, column: column as u32, start, end: start + part.len() }
     }
 
     #[test]
@@ -295,38 +250,16 @@ mod tests {
         problems.push(at(text, "listn"), "unknown");
         problems.push(secret, "bad");
         let shown = problems.to_string();
-        assert!(
-            shown.contains("  1 | { token: ***, listn: 1 }\n    |          ^^^\n"),
-            "{shown}"
-        );
-        assert!(
-            shown.contains("  1 | { token: ***, listn: 1 }\n    |               ^^^^^\n"),
-            "{shown}"
-        );
+        assert!(shown.contains("  1 | { token: ***, listn: 1 }\n    |          ^^^\n"), "{shown}");
+        assert!(shown.contains("  1 | { token: ***, listn: 1 }\n    |               ^^^^^\n"), "{shown}");
         assert!(!shown.contains("abc"));
     }
 
     #[test]
     fn a_place_beyond_the_text_is_no_panic() {
         let mut problems = Problems::new("x", "a");
-        problems.push(
-            At {
-                line: 9,
-                column: 9,
-                start: 99,
-                end: 100,
-            },
-            "end",
-        );
-        problems.push(
-            At {
-                line: 1,
-                column: 1,
-                start: 1,
-                end: 0,
-            },
-            "end",
-        );
+        problems.push(At { line: 9, column: 9, start: 99, end: 100 }, "end");
+        problems.push(At { line: 1, column: 1, start: 1, end: 0 }, "end");
         assert!(problems.to_string().ends_with("2 problems in x"));
     }
 

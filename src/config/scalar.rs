@@ -87,9 +87,7 @@ impl Scalar for Label {
 
 fn is_label(text: &str) -> bool {
     (1..=63).contains(&text.len())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         && !text.starts_with('-')
         && !text.ends_with('-')
 }
@@ -182,17 +180,14 @@ impl Scalar for Listen {
         let port_is_plain = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
         let Some(port) = port.parse().ok().filter(|_| port_is_plain) else {
             return Err(
-                "is not an address to listen on: write for example `127.0.0.1:8080` or `:8080`".to_owned(),
+                "is not an address to listen on: write for example `127.0.0.1:8080` or `:8080`".to_owned()
             );
         };
         let address = match host {
             "" | "*" => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
             _ => {
-                let plain = host
-                    .strip_prefix('[')
-                    .and_then(|host| host.strip_suffix(']'))
-                    .unwrap_or(host);
+                let plain = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
                 plain.parse().map_err(|_| {
                     "is not an address to listen on: before the port stands an IP address, for example `0.0.0.0`"
                         .to_owned()
@@ -264,9 +259,10 @@ impl Scalar for StatusRange {
         let (low, high) = text.split_once('-').unwrap_or((text, text));
         match (low.trim().parse(), high.trim().parse()) {
             (Ok(low @ 100..=599), Ok(high @ 100..=599)) if low <= high => Ok(Self(low, high)),
-            _ => Err(
-                "is not a status code or a range of them: write for example `200` or `200-499`".to_owned(),
-            ),
+            _ => {
+                Err("is not a status code or a range of them: write for example `200` or `200-499`"
+                    .to_owned())
+            }
         }
     }
     fn schema() -> Value {
@@ -297,16 +293,7 @@ impl Scalar for UrlPath {
     }
 }
 
-scalar!(
-    Label,
-    HostName,
-    Port,
-    Count,
-    Listen,
-    Networks,
-    StatusRange,
-    UrlPath
-);
+scalar!(Label, HostName, Port, Count, Listen, Networks, StatusRange, UrlPath);
 
 #[cfg(test)]
 mod tests {
@@ -319,27 +306,14 @@ mod tests {
         for name in ["a", "hello", "web-2", "0", &"a".repeat(63)] {
             assert!(Label::parse(name).is_ok(), "{name}");
         }
-        for name in [
-            "",
-            "-a",
-            "a-",
-            "Hello",
-            "a.b",
-            "a_b",
-            "h\u{e9}llo",
-            "a b",
-            &"a".repeat(64),
-        ] {
+        for name in ["", "-a", "a-", "Hello", "a.b", "a_b", "h\u{e9}llo", "a b", &"a".repeat(64)] {
             assert!(Label::parse(name).is_err(), "{name}");
         }
     }
 
     #[test]
     fn host_names_are_normal() {
-        assert_eq!(
-            HostName::parse("Hello.Example.COM.").unwrap().0,
-            "hello.example.com"
-        );
+        assert_eq!(HostName::parse("Hello.Example.COM.").unwrap().0, "hello.example.com");
         for name in [
             "",
             ".",
@@ -370,30 +344,17 @@ mod tests {
         ] {
             assert_eq!(Listen::parse(text).unwrap().0, address.parse().unwrap(), "{text}");
         }
-        for text in [
-            "",
-            ":",
-            "localhost",
-            "example.com:80",
-            "::1:80",
-            "1.2.3.4:99999",
-            "1.2.3.4:+80",
-            "8080x",
-        ] {
+        for text in
+            ["", ":", "localhost", "example.com:80", "::1:80", "1.2.3.4:99999", "1.2.3.4:+80", "8080x"]
+        {
             assert!(Listen::parse(text).is_err(), "{text}");
         }
     }
 
     #[test]
     fn networks_by_address_and_by_word() {
-        assert_eq!(
-            Networks::parse("10.1.2.3/8").unwrap().0,
-            ["10.0.0.0/8".parse().unwrap()]
-        );
-        assert_eq!(
-            Networks::parse("192.0.2.1").unwrap().0,
-            ["192.0.2.1/32".parse().unwrap()]
-        );
+        assert_eq!(Networks::parse("10.1.2.3/8").unwrap().0, ["10.0.0.0/8".parse().unwrap()]);
+        assert_eq!(Networks::parse("192.0.2.1").unwrap().0, ["192.0.2.1/32".parse().unwrap()]);
         assert_eq!(Networks::parse("loopback").unwrap().0.len(), LOOPBACK.len());
         assert_eq!(Networks::parse("private").unwrap().0.len(), PRIVATE.len());
         assert!(Networks::parse("10.0.0.0/33").is_err());
@@ -403,24 +364,12 @@ mod tests {
     #[test]
     fn ports_statuses_and_paths() {
         assert_eq!(Port::parse("8080"), Ok(Port(8080)));
-        assert!(
-            ["0", "65536", "-1", "+80", "x", ""]
-                .iter()
-                .all(|port| Port::parse(port).is_err())
-        );
+        assert!(["0", "65536", "-1", "+80", "x", ""].iter().all(|port| Port::parse(port).is_err()));
         assert_eq!(StatusRange::parse("200-499"), Ok(StatusRange(200, 499)));
         assert_eq!(StatusRange::parse("204"), Ok(StatusRange(204, 204)));
-        assert!(
-            ["499-200", "99", "600", "2xx", ""]
-                .iter()
-                .all(|range| StatusRange::parse(range).is_err())
-        );
+        assert!(["499-200", "99", "600", "2xx", ""].iter().all(|range| StatusRange::parse(range).is_err()));
         assert!(UrlPath::parse("/a?b=c").is_ok());
-        assert!(
-            ["", "a", "/a b", "/a#b", "/\r\n"]
-                .iter()
-                .all(|path| UrlPath::parse(path).is_err())
-        );
+        assert!(["", "a", "/a b", "/a#b", "/\r\n"].iter().all(|path| UrlPath::parse(path).is_err()));
     }
 
     proptest! {

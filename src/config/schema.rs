@@ -17,34 +17,18 @@ pub type ProviderSchema = (&'static str, &'static str, fn(&mut SchemaGenerator) 
 pub fn schema(providers: &[ProviderSchema], registries: &[KnownType]) -> Value {
     let mut generator = SchemaSettings::draft2020_12().into_generator();
     let mut root = File::json_schema(&mut generator);
-    let entries: Vec<Value> = providers
-        .iter()
-        .map(|provider| entry(provider, &mut generator))
-        .collect();
+    let entries: Vec<Value> = providers.iter().map(|provider| entry(provider, &mut generator)).collect();
     let words: Vec<_> = registries.iter().map(|(name, _)| *name).collect();
-    let sentences: Vec<_> = registries
-        .iter()
-        .map(|(name, summary)| format!("`{name}`: {summary}"))
-        .collect();
+    let sentences: Vec<_> = registries.iter().map(|(name, summary)| format!("`{name}`: {summary}")).collect();
     if let Some(Value::Object(properties)) = root.get_mut("properties") {
-        set(
-            properties,
-            "providers",
-            json!({ "type": ["array", "null"], "items": { "anyOf": entries } }),
-        );
+        set(properties, "providers", json!({ "type": ["array", "null"], "items": { "anyOf": entries } }));
         let kind = json!({ "enum": words, "description": sentences.join(". ") });
         let registry =
             json!({ "type": ["object", "null"], "properties": { "type": kind }, "required": ["type"] });
         set(properties, "registry", registry);
     }
-    root.insert(
-        "$schema".to_owned(),
-        json!("https://json-schema.org/draft/2020-12/schema"),
-    );
-    root.insert(
-        "$defs".to_owned(),
-        Value::Object(generator.take_definitions(false)),
-    );
+    root.insert("$schema".to_owned(), json!("https://json-schema.org/draft/2020-12/schema"));
+    root.insert("$defs".to_owned(), Value::Object(generator.take_definitions(false)));
     OrVariable.transform(&mut root);
     root.to_value()
 }
@@ -62,15 +46,10 @@ fn entry((name, summary, options): &ProviderSchema, generator: &mut SchemaGenera
     let mut entry = options(generator);
     // The options may come as a reference: their own keys must be in the same object as `name` and `type`, or
     // `additionalProperties: false` would refuse those two.
-    let reference = entry
-        .get("$ref")
-        .and_then(Value::as_str)
-        .and_then(|path| path.rsplit('/').next());
+    let reference = entry.get("$ref").and_then(Value::as_str).and_then(|path| path.rsplit('/').next());
     if let Some(name) = reference.map(str::to_owned) {
         let referred = generator.definitions_mut().remove(&name);
-        entry = referred
-            .and_then(|referred| referred.try_into().ok())
-            .unwrap_or_default();
+        entry = referred.and_then(|referred| referred.try_into().ok()).unwrap_or_default();
     }
     let entry = entry.ensure_object();
     entry.insert("title".to_owned(), json!(name));
@@ -100,10 +79,7 @@ impl Transform for OrVariable {
             };
             // A text with a variable may fit more than one alternative.
             schema.remove(list);
-            schema.insert(
-                "anyOf".to_owned(),
-                alternatives.into_iter().chain([variable]).collect(),
-            );
+            schema.insert("anyOf".to_owned(), alternatives.into_iter().chain([variable]).collect());
             return;
         }
         if !is_narrow(schema.as_value()) {
@@ -126,14 +102,9 @@ fn is_narrow(schema: &Value) -> bool {
         Some(Value::Array(kinds)) => kinds.iter().any(|kind| kind == wanted),
         kind => kind.is_some_and(|kind| kind == wanted),
     };
-    if ["object", "array", "null"]
-        .iter()
-        .any(|kind| schema.get("type").is_some_and(|only| only == kind))
-    {
+    if ["object", "array", "null"].iter().any(|kind| schema.get("type").is_some_and(|only| only == kind)) {
         return false;
     }
-    ["const", "enum", "pattern", "minimum", "maximum"]
-        .iter()
-        .any(|key| schema.get(*key).is_some())
+    ["const", "enum", "pattern", "minimum", "maximum"].iter().any(|key| schema.get(*key).is_some())
         || (!names("string") && ["integer", "number", "boolean"].iter().any(|kind| names(kind)))
 }

@@ -59,9 +59,7 @@ pub(super) fn looks_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     key == "env"
         || key.ends_with("key")
-        || ["token", "secret", "passw", "passphrase", "credential"]
-            .iter()
-            .any(|word| key.contains(word))
+        || ["token", "secret", "passw", "passphrase", "credential"].iter().any(|word| key.contains(word))
 }
 
 /// The bytes of a file that must not be shown, when it could be parsed.
@@ -70,15 +68,8 @@ pub(super) fn in_tree(node: &Node, text: &str) -> Vec<Range<usize>> {
         match &node.kind {
             Kind::Scalar(_) if secret => {
                 // A password may begin with `&`, or hold ` #`: then a part of it is no value for YAML.
-                let rest = text
-                    .get(node.at.end..)
-                    .and_then(|rest| rest.lines().next())
-                    .unwrap_or_default();
-                let comment = if rest.trim_start().starts_with('#') {
-                    rest.len()
-                } else {
-                    0
-                };
+                let rest = text.get(node.at.end..).and_then(|rest| rest.lines().next()).unwrap_or_default();
+                let comment = if rest.trim_start().starts_with('#') { rest.len() } else { 0 };
                 found.push(node.at.start..node.at.end + comment);
             }
             Kind::Scalar(_) => {}
@@ -86,9 +77,7 @@ pub(super) fn in_tree(node: &Node, text: &str) -> Vec<Range<usize>> {
             Kind::Mapping { entries, .. } => {
                 for entry in entries {
                     let secret = secret || looks_secret(&entry.key);
-                    let between = text
-                        .get(entry.key_at.end..entry.value.at.start)
-                        .unwrap_or_default();
+                    let between = text.get(entry.key_at.end..entry.value.at.start).unwrap_or_default();
                     if let (true, Some(property)) = (secret, between.find(['&', '!'])) {
                         found.push(entry.key_at.end + property..entry.value.at.start);
                     }
@@ -137,9 +126,7 @@ pub(super) fn in_urls(text: &str) -> Vec<Range<usize>> {
     text.match_indices("://")
         .filter_map(|(at, mark)| {
             let from = at + mark.len();
-            let authority = text[from..]
-                .split(|c: char| c.is_whitespace() || "/?#\"'".contains(c))
-                .next()?;
+            let authority = text[from..].split(|c: char| c.is_whitespace() || "/?#\"'".contains(c)).next()?;
             authority.rfind('@').map(|length| from..from + length)
         })
         .collect()
@@ -160,16 +147,8 @@ mod tests {
 
     #[test]
     fn keys_that_look_secret() {
-        for key in [
-            "token",
-            "api_token",
-            "client_secret",
-            "Password",
-            "key",
-            "api-key",
-            "env",
-            "credentials",
-        ] {
+        for key in ["token", "api_token", "client_secret", "Password", "key", "api-key", "env", "credentials"]
+        {
             assert!(looks_secret(key), "{key}");
         }
         for key in ["keep_alive", "listen", "environment", "command", "path"] {
@@ -181,22 +160,13 @@ mod tests {
     fn a_file_that_cannot_be_parsed_hides_by_lines() {
         let text = "a: 1\n- token: one\n  deeper\n  more:\n    two\nb: { x: 1, 'password': three, y: four }\nenv:\n  K: five\nc: 6";
         let hidden: Vec<_> = in_lines(text).into_iter().map(|range| &text[range]).collect();
-        assert_eq!(
-            hidden,
-            ["one", "deeper", "more:", "two", "three, y: four }", "", "K: five"]
-        );
+        assert_eq!(hidden, ["one", "deeper", "more:", "two", "three, y: four }", "", "K: five"]);
     }
 
     #[test]
     fn urls_lose_their_userinfo() {
-        assert_eq!(
-            without_userinfo("postgres://me:p@ss@db/x?y=a@b"),
-            "postgres://***@db/x?y=a@b"
-        );
-        assert_eq!(
-            without_userinfo("http://a/ and redis://:x@b"),
-            "http://a/ and redis://***@b"
-        );
+        assert_eq!(without_userinfo("postgres://me:p@ss@db/x?y=a@b"), "postgres://***@db/x?y=a@b");
+        assert_eq!(without_userinfo("http://a/ and redis://:x@b"), "http://a/ and redis://***@b");
         assert_eq!(without_userinfo("user@host"), "user@host");
     }
 }

@@ -19,12 +19,7 @@ use crate::app::Timeouts;
 pub fn show(checked: &Checked, options: Vec<Value>) -> Result<String, serde_yaml::ser_error::Error> {
     let config = &checked.config;
     let server = &config.server;
-    let Timeouts {
-        idle,
-        wake,
-        hold,
-        hold_before_page,
-    } = config.defaults;
+    let Timeouts { idle, wake, hold, hold_before_page } = config.defaults;
     let mut shown = json!({
         "server": {
             "listen": server.listen.to_string(),
@@ -65,23 +60,11 @@ pub fn show(checked: &Checked, options: Vec<Value>) -> Result<String, serde_yaml
 
 /// The value, or the text in the file if that names variables.
 pub fn as_written<T>(located: &Located<T>, value: &str) -> String {
-    without_userinfo(if located.written.contains("${") {
-        &located.written
-    } else {
-        value
-    })
+    without_userinfo(if located.written.contains("${") { &located.written } else { value })
 }
 
 /// Keys that a reader looks for first; the others follow by the alphabet.
-const FIRST: [&str; 7] = [
-    "server",
-    "registry",
-    "state_dir",
-    "defaults",
-    "name",
-    "type",
-    "command",
-];
+const FIRST: [&str; 7] = ["server", "registry", "state_dir", "defaults", "name", "type", "command"];
 
 struct InOrder<'a>(&'a Value);
 
@@ -93,9 +76,7 @@ impl Serialize for InOrder<'_> {
                 keys.sort_by_key(|key| FIRST.iter().position(|first| first == key).unwrap_or(FIRST.len()));
                 let mut shown = serializer.serialize_map(Some(keys.len()))?;
                 for key in keys {
-                    let value = map
-                        .get(key)
-                        .ok_or_else(|| S::Error::custom("a key without value"))?;
+                    let value = map.get(key).ok_or_else(|| S::Error::custom("a key without value"))?;
                     shown.serialize_entry(key, &InOrder(value))?;
                 }
                 shown.end()

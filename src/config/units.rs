@@ -33,9 +33,7 @@ impl Scalar for Period {
         let wrong = || "is not a duration: write for example `800ms`, `15m`, `1h30m` or `2 days`".to_owned();
         let span: Span = text.parse().map_err(|_| wrong())?;
         // A day is 24 hours here: there is no calendar in an idle time. Months and years are refused by that.
-        let signed = span
-            .to_duration(SpanRelativeTo::days_are_24_hours())
-            .map_err(|_| wrong())?;
+        let signed = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
         if signed.is_negative() {
             return Err("is less than nothing".to_owned());
         }
@@ -122,10 +120,7 @@ pub fn size(bytes: u64) -> String {
         ("KiB", 1 << 10),
         ("kB", 1_000),
     ];
-    match units
-        .iter()
-        .find(|(_, unit)| bytes > 0 && bytes.is_multiple_of(*unit))
-    {
+    match units.iter().find(|(_, unit)| bytes > 0 && bytes.is_multiple_of(*unit)) {
         Some((name, unit)) => format!("{}{name}", bytes / unit),
         None => bytes.to_string(),
     }
@@ -179,11 +174,7 @@ mod tests {
             ("0s", 0),
             (" 5s ", 5_000),
         ] {
-            assert_eq!(
-                Period::parse(text),
-                Ok(Period(Duration::from_millis(millis))),
-                "{text}"
-            );
+            assert_eq!(Period::parse(text), Ok(Period(Duration::from_millis(millis))), "{text}");
         }
     }
 
@@ -211,26 +202,12 @@ mod tests {
 
     #[test]
     fn sizes_as_people_write_them() {
-        for (text, bytes) in [
-            ("64KiB", 65_536),
-            ("100MB", 100_000_000),
-            ("1 GiB", 1 << 30),
-            ("17", 17),
-            ("1.5kB", 1_500),
-        ] {
+        for (text, bytes) in
+            [("64KiB", 65_536), ("100MB", 100_000_000), ("1 GiB", 1 << 30), ("17", 17), ("1.5kB", 1_500)]
+        {
             assert_eq!(Size::parse(text), Ok(Size(bytes)), "{text}");
         }
-        for text in [
-            "",
-            "0",
-            "big",
-            "-1MB",
-            "1XB",
-            "nan",
-            "infGB",
-            "99999999999999GB",
-            "9e99",
-        ] {
+        for text in ["", "0", "big", "-1MB", "1XB", "nan", "infGB", "99999999999999GB", "9e99"] {
             assert!(Size::parse(text).is_err(), "{text}");
         }
     }

@@ -49,10 +49,7 @@ pub fn validate(
     let domains = domains(typed.domain.as_ref(), problems);
     let state_dir = file.state_dir.filter(|dir| {
         if dir.is_empty() {
-            problems.push(
-                dir.at,
-                "`state_dir` is empty: name a directory, or leave the key out",
-            );
+            problems.push(dir.at, "`state_dir` is empty: name a directory, or leave the key out");
         }
         !dir.is_empty()
     });
@@ -68,13 +65,7 @@ pub fn validate(
         defaults: defaults(file.defaults.unwrap_or_default(), problems),
         providers,
     };
-    Checked {
-        config,
-        listen,
-        domains,
-        state_dir: state_dir.map(|dir| dir.written),
-        names,
-    }
+    Checked { config, listen, domains, state_dir: state_dir.map(|dir| dir.written), names }
 }
 
 fn server(typed: file::Server, listen: SocketAddr, domains: &[Located<HostName>]) -> Server {
@@ -84,18 +75,10 @@ fn server(typed: file::Server, listen: SocketAddr, domains: &[Located<HostName>]
         domains: domains.iter().map(|domain| domain.0.clone()).collect(),
         trusted_proxies: typed
             .trusted_proxies
-            .map(|proxies| {
-                proxies
-                    .0
-                    .into_iter()
-                    .flat_map(|networks| networks.value.0)
-                    .collect()
-            })
+            .map(|proxies| proxies.0.into_iter().flat_map(|networks| networks.value.0).collect())
             .unwrap_or_default(),
         threads: typed.threads.map_or_else(processors, |count| count.0),
-        drain_timeout: typed
-            .drain_timeout
-            .map_or(Duration::from_secs(30), |period| period.0),
+        drain_timeout: typed.drain_timeout.map_or(Duration::from_secs(30), |period| period.0),
         access_log: typed.access_log.unwrap_or(AccessLog::Off),
         log_queries: typed.log_queries.unwrap_or(false),
         limits: limits(&typed.limits.unwrap_or_default()),
@@ -108,9 +91,9 @@ fn limits(typed: &file::Limits) -> Limits {
     Limits {
         body: typed.body.map_or(default.body, |size| size.0),
         header_fields: typed.header_fields.map_or(default.header_fields, |count| count.0),
-        header_bytes: typed.header_bytes.map_or(default.header_bytes, |size| {
-            usize::try_from(size.0).unwrap_or(usize::MAX)
-        }),
+        header_bytes: typed
+            .header_bytes
+            .map_or(default.header_bytes, |size| usize::try_from(size.0).unwrap_or(usize::MAX)),
         connections: typed.connections.map_or(default.connections, |count| count.0),
         held_per_app: typed.held_per_app.map_or(default.held_per_app, |count| count.0),
         held: typed.held.map_or(default.held, |count| count.0),
@@ -129,9 +112,7 @@ fn timeouts(typed: &file::Timeouts) -> ServerTimeouts {
         read: typed.read.map_or(default.read, |period| period.0),
         write: typed.write.map_or(default.write, |period| period.0),
         stream: typed.stream.map_or(default.stream, |period| period.0),
-        upstream_keep_alive: typed
-            .upstream_keep_alive
-            .map_or(default.upstream_keep_alive, |period| period.0),
+        upstream_keep_alive: typed.upstream_keep_alive.map_or(default.upstream_keep_alive, |period| period.0),
     }
 }
 
@@ -142,18 +123,8 @@ fn listen(
     problems: &mut Problems,
 ) -> Located<SocketAddr> {
     if let Some(typed) = typed {
-        let Located {
-            value,
-            at,
-            written,
-            lost,
-        } = typed.clone();
-        return Located {
-            value: value.0,
-            at,
-            written,
-            lost,
-        };
+        let Located { value, at, written, lost } = typed.clone();
+        return Located { value: value.0, at, written, lost };
     }
     let variable = |name| env.get(name).map(str::trim).filter(|value| !value.is_empty());
     let address = match variable("HOST") {
@@ -191,18 +162,13 @@ fn domains(
         return vec![Located::nowhere(HostName("localhost".to_owned()))];
     };
     if typed.0.is_empty() && typed.lost.is_empty() {
-        problems.push(
-            typed.at,
-            "`domain` is an empty list: name a domain, or leave the key out for `localhost`",
-        );
+        problems
+            .push(typed.at, "`domain` is an empty list: name a domain, or leave the key out for `localhost`");
     }
     let mut domains: Vec<Located<HostName>> = Vec::new();
     for domain in &typed.value.0 {
         if domains.iter().any(|known| known.value == domain.value) {
-            problems.push(
-                domain.at,
-                format!("the domain `{}` stands here twice", domain.written),
-            );
+            problems.push(domain.at, format!("the domain `{}` stands here twice", domain.written));
         } else {
             domains.push(domain.clone());
         }
@@ -212,28 +178,17 @@ fn domains(
 
 fn defaults(typed: file::Defaults, problems: &mut Problems) -> Timeouts {
     let timeouts = Timeouts {
-        idle: typed
-            .idle_timeout
-            .as_ref()
-            .map_or(Duration::from_secs(15 * 60), |period| period.0),
-        wake: typed
-            .wake_timeout
-            .as_ref()
-            .map_or(Duration::from_secs(60), |period| period.0),
-        hold: typed
-            .hold_timeout
-            .as_ref()
-            .map_or(Duration::from_secs(25), |period| period.0),
+        idle: typed.idle_timeout.as_ref().map_or(Duration::from_secs(15 * 60), |period| period.0),
+        wake: typed.wake_timeout.as_ref().map_or(Duration::from_secs(60), |period| period.0),
+        hold: typed.hold_timeout.as_ref().map_or(Duration::from_secs(25), |period| period.0),
         hold_before_page: typed
             .hold_before_page
             .as_ref()
             .map_or(Duration::from_millis(800), |period| period.0),
     };
     if timeouts.hold_before_page > timeouts.hold {
-        let at = typed
-            .hold_before_page
-            .map(|period| period.at)
-            .or(typed.hold_timeout.map(|period| period.at));
+        let at =
+            typed.hold_before_page.map(|period| period.at).or(typed.hold_timeout.map(|period| period.at));
         let message = "`hold_before_page` is longer than `hold_timeout`";
         let help = "a person would be sent away before the holding page is due: make it the shorter one";
         problems.push_with_help(at.unwrap_or_default(), message, help);
@@ -242,30 +197,17 @@ fn defaults(typed: file::Defaults, problems: &mut Problems) -> Timeouts {
 }
 
 fn registry(node: Option<Node>, known: &[KnownType], problems: &mut Problems) -> RegistryEntry {
-    let memory = || {
-        known
-            .first()
-            .map_or_else(String::new, |(name, _)| (*name).to_owned())
-    };
+    let memory = || known.first().map_or_else(String::new, |(name, _)| (*name).to_owned());
     let Some(mut node) = node.filter(|node| !is_null(node)) else {
-        return RegistryEntry {
-            kind: memory(),
-            options: Options::new(empty_map(At::default())),
-        };
+        return RegistryEntry { kind: memory(), options: Options::new(empty_map(At::default())) };
     };
     if !matches!(node.kind, Kind::Mapping { .. }) {
         problems.push(node.at, "expected a map like `type: memory`");
         node = empty_map(node.at);
-        return RegistryEntry {
-            kind: memory(),
-            options: Options::new(node),
-        };
+        return RegistryEntry { kind: memory(), options: Options::new(node) };
     }
     let kind = kind(&mut node, "registry", known, problems).unwrap_or_else(memory);
-    RegistryEntry {
-        kind,
-        options: Options::new(node),
-    }
+    RegistryEntry { kind, options: Options::new(node) }
 }
 
 /// Entries whose type nobody knows are told and left out: nobody could read their options.
@@ -278,10 +220,7 @@ fn providers(
         Kind::Sequence { items, .. } => items,
         _ if is_null(&node) => Vec::new(),
         _ => {
-            problems.push(
-                node.at,
-                "expected a list of providers, each beginning with `- name:`",
-            );
+            problems.push(node.at, "expected a list of providers, each beginning with `- name:`");
             Vec::new()
         }
     };
@@ -289,10 +228,7 @@ fn providers(
     let mut entries = Vec::new();
     for mut item in items {
         if !matches!(item.kind, Kind::Mapping { .. }) {
-            problems.push(
-                item.at,
-                "expected a provider: a map with `name`, `type` and its options",
-            );
+            problems.push(item.at, "expected a provider: a map with `name`, `type` and its options");
             continue;
         }
         let here = item.at;
@@ -300,41 +236,21 @@ fn providers(
             Some(node) => decode::<Located<Label>>(node, problems),
             None => None,
         };
-        let name = name.map(
-            |Located {
-                 value,
-                 at,
-                 written,
-                 lost,
-             }| Located {
-                value: value.0,
-                at,
-                written,
-                lost,
-            },
-        );
+        let name =
+            name.map(|Located { value, at, written, lost }| Located { value: value.0, at, written, lost });
         if let Some(name) = &name {
             match names.iter().find(|known| known.value == name.value) {
                 Some(first) => {
-                    let message = format!(
-                        "the provider name `{}` is taken at line {}",
-                        name.written, first.at.line
-                    );
+                    let message =
+                        format!("the provider name `{}` is taken at line {}", name.written, first.at.line);
                     problems.push(name.at, message);
                 }
                 None => names.push(name.clone()),
             }
         }
         if let Some(kind) = kind(&mut item, "provider", known, problems) {
-            let name = name.unwrap_or_else(|| Located {
-                at: here,
-                ..Located::nowhere(String::new())
-            });
-            let entry = ProviderEntry {
-                name: name.value.clone(),
-                kind,
-                options: Options::new(item),
-            };
+            let name = name.unwrap_or_else(|| Located { at: here, ..Located::nowhere(String::new()) });
+            let entry = ProviderEntry { name: name.value.clone(), kind, options: Options::new(item) };
             entries.push((name, entry));
         }
     }
@@ -349,13 +265,8 @@ fn kind(node: &mut Node, what: &str, known: &[KnownType], problems: &mut Problem
         return Some(typed.value);
     }
     let meant = suggest(&typed.written, known.iter().map(|(name, _)| *name));
-    let meant = meant
-        .map(|name| format!(", did you mean `{name}`?"))
-        .unwrap_or_default();
-    let list: Vec<_> = known
-        .iter()
-        .map(|(name, summary)| format!("{name} ({summary})"))
-        .collect();
+    let meant = meant.map(|name| format!(", did you mean `{name}`?")).unwrap_or_default();
+    let list: Vec<_> = known.iter().map(|(name, summary)| format!("{name} ({summary})")).collect();
     let message = format!("unknown {what} type `{}`{meant}", typed.written);
     problems.push_with_help(typed.at, message, format!("known: {}", list.join(", ")));
     None
@@ -379,10 +290,7 @@ fn take(node: &mut Node, key: &str, what: &str, problems: &mut Problems) -> Opti
     match entries.iter().find(|entry| suggest(&entry.key, [key]).is_some()) {
         Some(entry) => {
             let typed = entry.key.clone();
-            problems.push(
-                entry.key_at,
-                format!("unknown key `{typed}`, did you mean `{key}`?"),
-            );
+            problems.push(entry.key_at, format!("unknown key `{typed}`, did you mean `{key}`?"));
             node.take(&typed).map(|entry| entry.value)
         }
         None => {
@@ -397,11 +305,5 @@ fn is_null(node: &Node) -> bool {
 }
 
 fn empty_map(at: At) -> Node {
-    Node {
-        at,
-        kind: Kind::Mapping {
-            entries: Vec::new(),
-            lost: Vec::new(),
-        },
-    }
+    Node { at, kind: Kind::Mapping { entries: Vec::new(), lost: Vec::new() } }
 }

@@ -116,9 +116,8 @@ impl Node {
             Kind::Sequence { items, .. } => Box::new(items.iter()),
             Kind::Mapping { entries, .. } => Box::new(entries.iter().map(|entry| &entry.value)),
         };
-        let (nodes, depth) = children
-            .map(Node::size)
-            .fold((1, 0), |sum, size| (sum.0 + size.0, sum.1.max(size.1)));
+        let (nodes, depth) =
+            children.map(Node::size).fold((1, 0), |sum, size| (sum.0 + size.0, sum.1.max(size.1)));
         (nodes, depth + 1)
     }
 }
@@ -127,31 +126,21 @@ impl Node {
 /// else (a key that is written twice) is told, and the tree goes on without it.
 pub fn parse(problems: &mut Problems) -> Option<Node> {
     let text = problems.text().to_owned();
-    let mut builder = Builder {
-        problems,
-        open: Vec::new(),
-        anchors: HashMap::new(),
-        root: None,
-        nodes: 0,
-    };
+    let mut builder = Builder { problems, open: Vec::new(), anchors: HashMap::new(), root: None, nodes: 0 };
     let mut documents = 0;
     for event in Parser::new_from_str(&text) {
         let (event, span) = match event {
             Ok((event, span)) => (event, at(span)),
             Err(error) => {
                 let here = at(Span::empty(*error.marker()));
-                builder
-                    .problems
-                    .push(here, format!("this is not YAML: {}", error.info()));
+                builder.problems.push(here, format!("this is not YAML: {}", error.info()));
                 return None;
             }
         };
         if matches!(event, Event::DocumentStart(..)) {
             documents += 1;
             if documents > 1 {
-                builder
-                    .problems
-                    .push(span, "a second YAML document starts here: only one is read");
+                builder.problems.push(span, "a second YAML document starts here: only one is read");
                 break;
             }
         }
@@ -168,10 +157,7 @@ pub fn parse(problems: &mut Problems) -> Option<Node> {
             None
         }
         _ => {
-            problems.push(
-                root.at,
-                "expected keys like `server:` and `providers:` at the top",
-            );
+            problems.push(root.at, "expected keys like `server:` and `providers:` at the top");
             None
         }
     }
@@ -189,17 +175,8 @@ fn at(span: Span) -> At {
 
 /// A collection whose end has not been seen yet.
 enum Open {
-    Sequence {
-        at: At,
-        anchor: usize,
-        items: Vec<Node>,
-    },
-    Mapping {
-        at: At,
-        anchor: usize,
-        entries: Vec<Entry>,
-        key: Option<Key>,
-    },
+    Sequence { at: At, anchor: usize, items: Vec<Node> },
+    Mapping { at: At, anchor: usize, entries: Vec<Entry>, key: Option<Key> },
 }
 
 enum Key {
@@ -223,58 +200,26 @@ impl Builder<'_> {
             && tag.is_custom()
         {
             // It is not repeated: it may be a password that begins with `!`.
-            self.problems.push(
-                at,
-                "a tag like `!name` means nothing here: put quotes around the value",
-            );
+            self.problems.push(at, "a tag like `!name` means nothing here: put quotes around the value");
         }
         match event {
             Event::Scalar(text, style, anchor, _) => {
-                let scalar = Scalar {
-                    written: text.into(),
-                    filled: None,
-                    plain: style == ScalarStyle::Plain,
-                };
-                self.place(
-                    Node {
-                        at,
-                        kind: Kind::Scalar(scalar),
-                    },
-                    anchor,
-                )
+                let scalar =
+                    Scalar { written: text.into(), filled: None, plain: style == ScalarStyle::Plain };
+                self.place(Node { at, kind: Kind::Scalar(scalar) }, anchor)
             }
-            Event::SequenceStart(_, anchor, _) => self.begin(Open::Sequence {
-                at,
-                anchor,
-                items: Vec::new(),
-            }),
-            Event::MappingStart(_, anchor, _) => self.begin(Open::Mapping {
-                at,
-                anchor,
-                entries: Vec::new(),
-                key: None,
-            }),
+            Event::SequenceStart(_, anchor, _) => {
+                self.begin(Open::Sequence { at, anchor, items: Vec::new() })
+            }
+            Event::MappingStart(_, anchor, _) => {
+                self.begin(Open::Mapping { at, anchor, entries: Vec::new(), key: None })
+            }
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop()? {
-                Open::Sequence { at, anchor, items } => self.place(
-                    Node {
-                        at,
-                        kind: Kind::Sequence {
-                            items,
-                            incomplete: false,
-                        },
-                    },
-                    anchor,
-                ),
-                Open::Mapping {
-                    at, anchor, entries, ..
-                } => {
-                    let mut node = Node {
-                        at,
-                        kind: Kind::Mapping {
-                            entries,
-                            lost: Vec::new(),
-                        },
-                    };
+                Open::Sequence { at, anchor, items } => {
+                    self.place(Node { at, kind: Kind::Sequence { items, incomplete: false } }, anchor)
+                }
+                Open::Mapping { at, anchor, entries, .. } => {
+                    let mut node = Node { at, kind: Kind::Mapping { entries, lost: Vec::new() } };
                     self.merge(&mut node);
                     if let Kind::Mapping { entries, .. } = &node.kind {
                         node.at = entries.first().map_or(at, |entry| entry.key_at);
@@ -284,8 +229,7 @@ impl Builder<'_> {
             },
             Event::Alias(anchor) => {
                 let Some(node) = self.anchors.get(&anchor).cloned() else {
-                    self.problems
-                        .push(at, "this alias stands inside the value it is an alias of");
+                    self.problems.push(at, "this alias stands inside the value it is an alias of");
                     return None;
                 };
                 let (nodes, depth) = node.size();
@@ -305,13 +249,11 @@ impl Builder<'_> {
 
     fn check_size(&mut self, at: At, depth: usize) -> Option<()> {
         if self.nodes > MAX_NODES {
-            self.problems
-                .push(at, format!("too much: more than {MAX_NODES} values"));
+            self.problems.push(at, format!("too much: more than {MAX_NODES} values"));
             return None;
         }
         if self.open.len() + depth > MAX_DEPTH {
-            self.problems
-                .push(at, format!("too deep: more than {MAX_DEPTH} levels"));
+            self.problems.push(at, format!("too deep: more than {MAX_DEPTH} levels"));
             return None;
         }
         Some(())
@@ -328,13 +270,7 @@ impl Builder<'_> {
             None => self.root = Some(node),
             Some(Open::Sequence { items, .. }) => items.push(node),
             Some(Open::Mapping { entries, key, .. }) => match (key.take(), node) {
-                (
-                    None,
-                    Node {
-                        at,
-                        kind: Kind::Scalar(scalar),
-                    },
-                ) => {
+                (None, Node { at, kind: Kind::Scalar(scalar) }) => {
                     *key = Some(Key::Text(scalar.written.to_string(), at));
                 }
                 (None, node) => {
@@ -375,9 +311,7 @@ impl Builder<'_> {
                         }
                     }
                 }
-                _ => self
-                    .problems
-                    .push(merge.key_at, "only a map can be merged with `<<`"),
+                _ => self.problems.push(merge.key_at, "only a map can be merged with `<<`"),
             }
         }
     }

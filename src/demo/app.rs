@@ -57,9 +57,7 @@ pub fn main(arguments: Vec<String>) -> ExitCode {
 }
 
 fn run(options: &Options) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let boot = Duration::try_from_secs_f64(options.boot).unwrap_or_default();
         tokio::time::sleep(boot).await;
@@ -74,19 +72,12 @@ fn run(options: &Options) -> std::io::Result<()> {
         let address = listener.local_addr()?.to_string();
         let mut fds = Fds::new();
         fds.add(address.clone(), listener.into_raw_fd());
-        let page = Page {
-            name: options.name.clone(),
-            boot,
-        };
-        let mut service = Service::new(
-            "demo".into(),
-            pingora_core::apps::http_app::HttpServer::new_app(page),
-        );
+        let page = Page { name: options.name.clone(), boot };
+        let mut service =
+            Service::new("demo".into(), pingora_core::apps::http_app::HttpServer::new_app(page));
         service.add_tcp(&address);
         let (_never, watch) = tokio::sync::watch::channel(false);
-        service
-            .start_service(Some(Arc::new(parking_lot::Mutex::new(fds))), watch, 1)
-            .await;
+        service.start_service(Some(Arc::new(parking_lot::Mutex::new(fds))), watch, 1).await;
         Ok(())
     })
 }
@@ -113,15 +104,11 @@ impl ServeHttp for Page {
         let html = http::HeaderValue::from_static("text/html; charset=utf-8");
         response.headers_mut().insert(http::header::CONTENT_TYPE, html);
         let length = http::HeaderValue::from(response.body().len());
-        response
-            .headers_mut()
-            .insert(http::header::CONTENT_LENGTH, length);
+        response.headers_mut().insert(http::header::CONTENT_LENGTH, length);
         response
     }
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

@@ -22,11 +22,7 @@ pub fn run(port: u16) -> ExitCode {
     let code = match plan(port, &folder) {
         Ok(plan) => {
             let names = names(&plan);
-            server::run_with(
-                plan,
-                |address| greet(address, &names),
-                || self::plan(port, &folder),
-            )
+            server::run_with(plan, |address| greet(address, &names), || self::plan(port, &folder))
         }
         Err(problem) => {
             eprintln!("loir: {problem}");
@@ -43,19 +39,12 @@ fn plan(port: u16, folder: &std::path::Path) -> Result<Plan, String> {
     environment.insert("LOIR_PROGRAM".into(), program.display().to_string());
     environment.insert("LOIR_DEMO_PORT".into(), port.to_string());
     environment.insert("LOIR_DEMO_DIR".into(), folder.display().to_string());
-    let source = Source {
-        name: "conf/demo.yaml".into(),
-        text: CONFIG.into(),
-    };
+    let source = Source { name: "conf/demo.yaml".into(), text: CONFIG.into() };
     load(source, &environment).map_err(|problems| problems.to_string())
 }
 
 fn names(plan: &Plan) -> Vec<String> {
-    plan.providers
-        .iter()
-        .flat_map(|(_, options)| options.declared())
-        .map(|app| app.name)
-        .collect()
+    plan.providers.iter().flat_map(|(_, options)| options.declared()).map(|app| app.name).collect()
 }
 
 fn greet(address: SocketAddr, names: &[String]) {

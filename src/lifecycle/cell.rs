@@ -78,9 +78,7 @@ impl AppCell {
 
     /// `from` becomes `to`, if nobody was faster.
     pub fn change(&self, from: AppState, to: AppState) -> bool {
-        self.state
-            .compare_exchange(from as u8, to as u8, SeqCst, SeqCst)
-            .is_ok()
+        self.state.compare_exchange(from as u8, to as u8, SeqCst, SeqCst).is_ok()
     }
 
     /// Whether the app has nothing in flight and has been idle for `idle`. Only a look: deciding is
@@ -91,11 +89,7 @@ impl AppCell {
             n => return Err(NotIdle::InFlight(n)),
         }
         let rested = now.since(self.last_activity());
-        if rested < idle {
-            Err(NotIdle::Recent(idle - rested))
-        } else {
-            Ok(())
-        }
+        if rested < idle { Err(NotIdle::Recent(idle - rested)) } else { Ok(()) }
     }
 
     /// `Awake` becomes `Stopping` if the app is idle. On `Err` the app is as it was; requests that came in between

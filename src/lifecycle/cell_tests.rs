@@ -12,16 +12,9 @@ fn idle_counts_from_the_end_of_the_last_request() {
     let cell = AppCell::new(AppState::Awake, Millis(0));
     assert_eq!(cell.enter(), AppState::Awake);
     let day = Millis(86_400_000);
-    assert_eq!(
-        cell.begin_stop(day, IDLE),
-        Err(NotIdle::InFlight(1)),
-        "a day-long download is not idle"
-    );
+    assert_eq!(cell.begin_stop(day, IDLE), Err(NotIdle::InFlight(1)), "a day-long download is not idle");
     cell.leave(Some(day));
-    assert_eq!(
-        cell.begin_stop(day.after(IDLE / 2), IDLE),
-        Err(NotIdle::Recent(IDLE / 2))
-    );
+    assert_eq!(cell.begin_stop(day.after(IDLE / 2), IDLE), Err(NotIdle::Recent(IDLE / 2)));
     assert_eq!(cell.state(), AppState::Awake, "a refused stop leaves no trace");
     assert_eq!(cell.begin_stop(day.after(IDLE), IDLE), Ok(()));
     assert_eq!(cell.state(), AppState::Stopping);

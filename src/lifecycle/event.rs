@@ -73,11 +73,7 @@ impl fmt::Display for Event {
             Self::AskedFor => f.write_str("asked for"),
             Self::Waking => f.write_str("waking"),
             Self::Ready(after) => write!(f, "ready after {:.1} s", after.as_secs_f64()),
-            Self::WakeFailed {
-                reference,
-                reason,
-                retry_after,
-            } => {
+            Self::WakeFailed { reference, reason, retry_after } => {
                 write!(
                     f,
                     "did not wake: {reason} (reference {reference}; next try in {retry_after:?} at the earliest)"

@@ -174,10 +174,7 @@ struct Place {
 
 impl Place {
     fn take(total: &Arc<AtomicUsize>, app: &Arc<ManagedApp>, limits: HoldLimits) -> Option<Self> {
-        let place = Self {
-            total: total.clone(),
-            app: app.clone(),
-        };
+        let place = Self { total: total.clone(), app: app.clone() };
         let others = total.fetch_add(1, Ordering::Relaxed);
         let here = app.held.fetch_add(1, Ordering::Relaxed);
         // Dropping it takes both counts back.
@@ -238,12 +235,7 @@ impl Lifecycle {
 
     /// The answer to a request for `app`. On the warm path: three atomic operations.
     pub fn admit(self: &Arc<Self>, app: &Arc<ManagedApp>, demand: Demand) -> Admission {
-        let refuse = |reason| {
-            Admission::Refuse(Refused {
-                app: app.clone(),
-                reason,
-            })
-        };
+        let refuse = |reason| Admission::Refuse(Refused { app: app.clone(), reason });
         match self.decide(app, demand) {
             Decision::Forward(in_flight) => Admission::Forward(in_flight),
             Decision::Failed(failure) => refuse(Refusal::Failed(failure)),
@@ -263,10 +255,7 @@ impl Lifecycle {
     fn decide(self: &Arc<Self>, app: &Arc<ManagedApp>, demand: Demand) -> Decision {
         let state = app.cell.enter();
         if state == AppState::Awake {
-            return Decision::Forward(InFlight {
-                app: app.clone(),
-                counts: demand == Demand::Wake,
-            });
+            return Decision::Forward(InFlight { app: app.clone(), counts: demand == Demand::Wake });
         }
         app.cell.leave(None);
         if demand == Demand::Observe {
@@ -338,9 +327,7 @@ impl Lifecycle {
         if app.cell.state() != AppState::Awake {
             return; // a wake listens and a stop wanted it so
         }
-        let change = state::Change::Crashed {
-            reason: reason.to_owned(),
-        };
+        let change = state::Change::Crashed { reason: reason.to_owned() };
         let record = match self.registry.apply(id, change).await {
             Ok(record) => record,
             Err(error) => {
@@ -353,11 +340,7 @@ impl Lifecycle {
         if app.cell.change(AppState::Awake, record.state) {
             Event::Crashed(reason.to_owned()).tell(id);
             app.reach(None);
-            app.publish(
-                record.state,
-                Step::Starting,
-                (record.state == AppState::Failed).then_some(failure),
-            );
+            app.publish(record.state, Step::Starting, (record.state == AppState::Failed).then_some(failure));
         }
     }
 

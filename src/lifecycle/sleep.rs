@@ -54,27 +54,20 @@ impl Lifecycle {
     async fn stop(&self, app: &ManagedApp) -> Result<(), String> {
         let name = &app.id.name;
         let _order = app.order.lock().await;
-        let begin = Change::BeginStop {
-            deadline: self.deadline(LIMIT),
-        };
-        self.registry
-            .apply(&app.id, begin)
-            .await
-            .map_err(|error| error.to_string())?;
+        let begin = Change::BeginStop { deadline: self.deadline(LIMIT) };
+        self.registry.apply(&app.id, begin).await.map_err(|error| error.to_string())?;
         let outcome = match app.provider.busy(name).await {
             Ok(None) => app.provider.stop(name).await.map_err(|error| error.to_string()),
             Ok(Some(reason)) => Err(reason),
             Err(error) => Err(error.to_string()),
         };
         let change = match &outcome {
-            Ok(formation) => Change::Stopped {
-                formation: formation.clone(),
-            },
+            Ok(formation) => Change::Stopped { formation: formation.clone() },
             // The provider is always right: a stop that reported an error may have worked all the same.
             Err(_) => match app.provider.status(name).await {
-                Ok((AppStatus::Stopped | AppStatus::Crashed(_), _)) => Change::Stopped {
-                    formation: Default::default(),
-                },
+                Ok((AppStatus::Stopped | AppStatus::Crashed(_), _)) => {
+                    Change::Stopped { formation: Default::default() }
+                }
                 _ => Change::AbortStop,
             },
         };

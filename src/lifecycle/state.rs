@@ -121,8 +121,7 @@ impl Record {
                 Waking
             }
             (Waking, Change::WakeReady { boot }) => {
-                next.boots
-                    .push(u64::try_from(boot.as_millis()).unwrap_or(u64::MAX));
+                next.boots.push(u64::try_from(boot.as_millis()).unwrap_or(u64::MAX));
                 let surplus = next.boots.len().saturating_sub(BOOTS_KEPT);
                 next.boots.drain(..surplus);
                 Awake
@@ -173,9 +172,7 @@ impl Record {
     pub fn back_off(&self) -> Duration {
         match self.failures {
             0 => Duration::ZERO,
-            n => FIRST_BACK_OFF
-                .saturating_mul(1 << (n - 1).min(16))
-                .min(LONGEST_BACK_OFF),
+            n => FIRST_BACK_OFF.saturating_mul(1 << (n - 1).min(16)).min(LONGEST_BACK_OFF),
         }
     }
 }
@@ -188,10 +185,7 @@ mod tests {
     use crate::app::Processes;
 
     fn record(state: AppState) -> Record {
-        Record {
-            state,
-            ..Record::new(0)
-        }
+        Record { state, ..Record::new(0) }
     }
 
     #[test]
@@ -200,33 +194,17 @@ mod tests {
         let formation = Formation::single("web");
         let table: &[(Change, &[AppState], AppState)] = &[
             (Change::BeginWake { deadline: 9 }, &[Asleep, Failed], Waking),
-            (
-                Change::WakeReady {
-                    boot: Duration::from_secs(1),
-                },
-                &[Waking],
-                Awake,
-            ),
+            (Change::WakeReady { boot: Duration::from_secs(1) }, &[Waking], Awake),
             (Change::WakeFailed { reason: "no".into() }, &[Waking], Failed),
             (Change::BeginStop { deadline: 9 }, &[Awake], Stopping),
             (Change::AbortStop, &[Stopping], Awake),
             (Change::Stopped { formation }, &[Stopping], Asleep),
-            (
-                Change::Crashed {
-                    reason: "bang".into(),
-                },
-                &[Awake],
-                Failed,
-            ),
+            (Change::Crashed { reason: "bang".into() }, &[Awake], Failed),
         ];
         for (change, fits, becomes) in table {
             for state in [Asleep, Waking, Awake, Stopping, Failed] {
                 let result = record(state).apply(change, 1).map(|next| next.state);
-                let expected = if fits.contains(&state) {
-                    Ok(*becomes)
-                } else {
-                    Err(Misfit(state))
-                };
+                let expected = if fits.contains(&state) { Ok(*becomes) } else { Err(Misfit(state)) };
                 assert_eq!(result, expected, "{change:?} on {state}");
             }
         }
@@ -234,10 +212,7 @@ mod tests {
 
     #[test]
     fn an_abandoned_wake_can_be_taken_over_only_after_its_deadline() {
-        let waking = Record {
-            deadline: Some(100),
-            ..record(AppState::Waking)
-        };
+        let waking = Record { deadline: Some(100), ..record(AppState::Waking) };
         let again = Change::BeginWake { deadline: 500 };
         assert!(waking.apply(&again, 99).is_err());
         assert_eq!(waking.apply(&again, 100).unwrap().deadline, Some(500));
@@ -246,54 +221,26 @@ mod tests {
     #[test]
     fn a_formation_of_nothing_never_overwrites_a_saved_one() {
         let saved = Formation::single("web");
-        let stopping = Record {
-            formation: Some(saved.clone()),
-            ..record(AppState::Stopping)
-        };
-        let nothing = Formation(
-            [(
-                "web".into(),
-                Processes {
-                    amount: 0,
-                    size: None,
-                },
-            )]
-            .into(),
-        );
-        let slept = stopping
-            .apply(&Change::Stopped { formation: nothing }, 1)
-            .unwrap();
+        let stopping = Record { formation: Some(saved.clone()), ..record(AppState::Stopping) };
+        let nothing = Formation([("web".into(), Processes { amount: 0, size: None })].into());
+        let slept = stopping.apply(&Change::Stopped { formation: nothing }, 1).unwrap();
         assert_eq!(slept.formation, Some(saved));
     }
 
     #[test]
     fn a_crash_loop_backs_off_and_a_stable_run_is_forgiven() {
-        let crash = Change::Crashed {
-            reason: "exit 1".into(),
-        };
+        let crash = Change::Crashed { reason: "exit 1".into() };
         let mut app = record(AppState::Awake);
         let mut waits = Vec::new();
         for _ in 0..10 {
             app = app.apply(&crash, app.since + 1_000).unwrap();
             waits.push(app.back_off().as_secs());
-            app = app
-                .apply(&Change::BeginWake { deadline: u64::MAX }, app.since)
-                .unwrap();
-            app = app
-                .apply(
-                    &Change::WakeReady {
-                        boot: Duration::from_secs(1),
-                    },
-                    app.since,
-                )
-                .unwrap();
+            app = app.apply(&Change::BeginWake { deadline: u64::MAX }, app.since).unwrap();
+            app = app.apply(&Change::WakeReady { boot: Duration::from_secs(1) }, app.since).unwrap();
         }
         assert_eq!(waits, [2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
         let forgiven = app.apply(&crash, app.since + 60_000).unwrap();
-        assert_eq!(
-            (forgiven.state, forgiven.back_off()),
-            (AppState::Asleep, Duration::ZERO)
-        );
+        assert_eq!((forgiven.state, forgiven.back_off()), (AppState::Asleep, Duration::ZERO));
     }
 
     proptest! {

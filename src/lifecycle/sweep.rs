@@ -42,10 +42,7 @@ impl Sweeper {
         for app in due {
             let lifecycle = lifecycle.clone();
             let idle = app.settings().timeouts.idle;
-            lifecycle
-                .tasks
-                .clone()
-                .spawn(async move { lifecycle.sleep(&app, idle).await });
+            lifecycle.tasks.clone().spawn(async move { lifecycle.sleep(&app, idle).await });
         }
         wait
     }

@@ -44,10 +44,7 @@ impl Lifecycle {
             };
             apps.insert(id, app);
         }
-        for (id, app) in known
-            .iter()
-            .filter(|(id, _)| id.provider == *name && !apps.contains_key(id))
-        {
+        for (id, app) in known.iter().filter(|(id, _)| id.provider == *name && !apps.contains_key(id)) {
             Event::Removed.tell(id);
             self.leaving().insert(id.clone(), app.clone());
             self.tasks.spawn(farewell(self.clone(), app.clone()));
@@ -73,16 +70,7 @@ impl Lifecycle {
         info: &AppInfo,
     ) -> Arc<ManagedApp> {
         let running = info.endpoint.filter(|_| info.status == AppStatus::Running);
-        let record = match self
-            .registry
-            .apply(
-                &id,
-                Change::Found {
-                    running: running.is_some(),
-                },
-            )
-            .await
-        {
+        let record = match self.registry.apply(&id, Change::Found { running: running.is_some() }).await {
             Ok(record) => Some(record),
             Err(error) => {
                 log::warn!("{id}: what is known of it cannot be read: {error}");
@@ -109,11 +97,7 @@ fn settings(name: &str, own: AppSettings, defaults: &Timeouts, domains: &[String
         wake: own.wake_timeout.unwrap_or(defaults.wake),
         ..defaults.clone()
     };
-    Settings {
-        hosts,
-        timeouts,
-        ready: own.ready,
-    }
+    Settings { hosts, timeouts, ready: own.ready }
 }
 
 /// Nothing leads to the app any more; once what is in flight has ended, it is stopped and forgotten.

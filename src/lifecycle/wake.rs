@@ -10,9 +10,7 @@ pub(super) async fn run(lifecycle: Arc<Lifecycle>, app: Arc<ManagedApp>) {
     let began = lifecycle.clock.now();
     let limit = app.settings().timeouts.wake;
     // As a task of its own, so that even a panic inside is an ordinary failure here.
-    let attempt = lifecycle
-        .tasks
-        .spawn(attempt(lifecycle.clone(), app.clone(), limit));
+    let attempt = lifecycle.tasks.spawn(attempt(lifecycle.clone(), app.clone(), limit));
     let result = match attempt.await {
         Ok(result) => result,
         Err(error) => Err(format!("internal error: {error}")),
@@ -31,9 +29,7 @@ async fn attempt(
     app: Arc<ManagedApp>,
     limit: Duration,
 ) -> Result<Reached, String> {
-    let change = Change::BeginWake {
-        deadline: lifecycle.deadline(limit),
-    };
+    let change = Change::BeginWake { deadline: lifecycle.deadline(limit) };
     let formation = match lifecycle.registry.apply(&app.id, change).await {
         Ok(record) => record.formation,
         Err(RegistryError::Misfit(misfit)) => return Err(format!("the registry says {misfit}")),
@@ -49,16 +45,10 @@ async fn attempt(
     let settings = app.settings();
     let host = settings.hosts.first().map_or("localhost", String::as_str);
     let boot = async {
-        let endpoint = app
-            .provider
-            .start(&app.id.name, formation.as_ref())
-            .await
-            .map_err(|e| e.to_string())?;
+        let endpoint =
+            app.provider.start(&app.id.name, formation.as_ref()).await.map_err(|e| e.to_string())?;
         app.publish(AppState::Waking, Step::Probing, None);
-        lifecycle
-            .prober
-            .until_ready(endpoint, host, &settings.ready)
-            .await;
+        lifecycle.prober.until_ready(endpoint, host, &settings.ready).await;
         Ok::<_, String>(endpoint)
     };
     let endpoint = tokio::select! {
@@ -94,11 +84,7 @@ async fn succeed(
     app.cell.change(AppState::Waking, AppState::Awake);
     app.publish(AppState::Awake, Step::Ready, None);
     Event::Ready(boot).tell(&app.id);
-    match lifecycle
-        .registry
-        .apply(&app.id, Change::WakeReady { boot })
-        .await
-    {
+    match lifecycle.registry.apply(&app.id, Change::WakeReady { boot }).await {
         Ok(record) => app.remember(&record),
         Err(error) => log::warn!("{}: that it woke could not be recorded: {error}", app.id),
     }
@@ -111,36 +97,20 @@ async fn fail(lifecycle: &Lifecycle, app: &ManagedApp, reason: String) {
         log::warn!("{}: cannot clean up after a failed start: {error}", app.id);
     }
     let _order = app.order.lock().await;
-    let retry_after = match lifecycle
-        .registry
-        .apply(
-            &app.id,
-            Change::WakeFailed {
-                reason: reason.clone(),
-            },
-        )
-        .await
-    {
-        Ok(record) => {
-            app.remember(&record);
-            record.back_off()
-        }
-        Err(error) => {
-            log::warn!("{}: its failure could not be recorded: {error}", app.id);
-            super::state::Record {
-                failures: app.failures() + 1,
-                ..super::state::Record::new(0)
+    let retry_after =
+        match lifecycle.registry.apply(&app.id, Change::WakeFailed { reason: reason.clone() }).await {
+            Ok(record) => {
+                app.remember(&record);
+                record.back_off()
             }
-            .back_off()
-        }
-    };
+            Err(error) => {
+                log::warn!("{}: its failure could not be recorded: {error}", app.id);
+                super::state::Record { failures: app.failures() + 1, ..super::state::Record::new(0) }
+                    .back_off()
+            }
+        };
     let failure = lifecycle.failure(retry_after);
-    Event::WakeFailed {
-        reference: failure.reference.clone(),
-        reason,
-        retry_after,
-    }
-    .tell(&app.id);
+    Event::WakeFailed { reference: failure.reference.clone(), reason, retry_after }.tell(&app.id);
     app.cell.change(AppState::Waking, AppState::Failed);
     app.publish(AppState::Failed, Step::Starting, Some(failure));
 }

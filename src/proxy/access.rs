@@ -76,17 +76,12 @@ impl AccessLog {
     /// Starts the writer, which ends when this is dropped.
     pub fn start() -> std::io::Result<Self> {
         let (lines, written) = sync_channel::<Line>(WAITING);
-        std::thread::Builder::new()
-            .name("access-log".into())
-            .spawn(move || {
-                for line in written {
-                    line.write();
-                }
-            })?;
-        Ok(Self {
-            lines,
-            dropped: AtomicU64::new(0),
-        })
+        std::thread::Builder::new().name("access-log".into()).spawn(move || {
+            for line in written {
+                line.write();
+            }
+        })?;
+        Ok(Self { lines, dropped: AtomicU64::new(0) })
     }
 
     /// Hands a line over. Never waits.
@@ -115,10 +110,7 @@ impl Line {
     ) -> Self {
         let request = session.req_header();
         let text = |name: HeaderName| {
-            request
-                .headers
-                .get(name)
-                .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+            request.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
         };
         let target = String::from_utf8_lossy(request.raw_path());
         let client = forward::client(session).map(|client| client.ip());
@@ -128,26 +120,13 @@ impl Line {
             client: client.map(|client| forward::real_client(client, &request.headers, settings)),
             method: request.method.to_string(),
             host: text(header::HOST).unwrap_or_default(),
-            path: if settings.log_queries {
-                target.into_owned()
-            } else {
-                without_query(&target).to_owned()
-            },
-            version: if request.version == Version::HTTP_10 {
-                "HTTP/1.0"
-            } else {
-                "HTTP/1.1"
-            },
-            status: session
-                .response_written()
-                .map_or(0, |response| response.status.as_u16()),
+            path: if settings.log_queries { target.into_owned() } else { without_query(&target).to_owned() },
+            version: if request.version == Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" },
+            status: session.response_written().map_or(0, |response| response.status.as_u16()),
             bytes_in: ctx.body_bytes,
             bytes_out: session.body_bytes_sent() as u64,
             duration,
-            app: ctx
-                .in_flight
-                .as_ref()
-                .map(|in_flight| in_flight.app().id.to_string()),
+            app: ctx.in_flight.as_ref().map(|in_flight| in_flight.app().id.to_string()),
             state: ctx.met.map(AppState::as_str),
             waited: ctx.waited,
             user_agent: text(header::USER_AGENT).unwrap_or_default(),
@@ -190,11 +169,7 @@ impl Line {
         let client = self.client.map_or_else(|| "-".into(), |ip| ip.to_string());
         let time = jiff::Zoned::now().strftime("%d/%b/%Y:%H:%M:%S %z");
         let dash = |text: &str| {
-            if text.is_empty() {
-                "-".to_owned()
-            } else {
-                quoted(text)
-            }
+            if text.is_empty() { "-".to_owned() } else { quoted(text) }
         };
         format!(
             "{client} - - [{time}] \"{} {} {}\" {} {} \"{}\" \"{}\"",
@@ -254,15 +229,9 @@ mod tests {
     fn a_client_cannot_break_out_of_its_line() {
         let text = line().combined();
         assert!(text.starts_with("192.0.2.1 - - ["));
-        assert!(
-            text.ends_with(r#"] "GET /a\"b\\ HTTP/1.1" 200 42 "-" "evil\" agent??X: y""#),
-            "{text}"
-        );
+        assert!(text.ends_with(r#"] "GET /a\"b\\ HTTP/1.1" 200 42 "-" "evil\" agent??X: y""#), "{text}");
         let json = line().json().to_string();
-        assert!(
-            !json.contains('\n') && json.contains("\"duration_ms\":1.234"),
-            "{json}"
-        );
+        assert!(!json.contains('\n') && json.contains("\"duration_ms\":1.234"), "{json}");
         assert!(json.contains("\"wake_wait_ms\":3100.0"), "{json}");
     }
 

@@ -29,12 +29,7 @@ pub enum Audience {
 /// The request's audience.
 pub fn audience(request: &RequestHeader) -> Audience {
     let headers = &request.headers;
-    let text = |name: &str| {
-        headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default()
-    };
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if text("content-type").starts_with("application/grpc") {
         return Audience::Grpc;
     }
@@ -63,17 +58,13 @@ pub fn audience(request: &RequestHeader) -> Audience {
 
 /// Whether HTML is asked for by name, and no JSON more so. `*/*` alone is a program (curl and most libraries send it).
 pub fn prefers_html(headers: &HeaderMap) -> bool {
-    let accept = headers
-        .get(header::ACCEPT)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let (mut html, mut json) = (0.0_f32, 0.0_f32);
     for range in accept.split(',') {
         let mut parts = range.split(';').map(str::trim);
         let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
-        let quality = parts
-            .find_map(|part| part.strip_prefix("q="))
-            .map_or(1.0, |q| q.parse().unwrap_or(0.0));
+        let quality =
+            parts.find_map(|part| part.strip_prefix("q=")).map_or(1.0, |q| q.parse().unwrap_or(0.0));
         match kind.as_str() {
             "text/html" | "application/xhtml+xml" => html = html.max(quality),
             kind if kind.ends_with("/json") || kind.ends_with("+json") => json = json.max(quality),
@@ -89,20 +80,11 @@ pub fn demand(request: &RequestHeader) -> Demand {
     let path = request.uri.path();
     let quiet_path = matches!(path, "/favicon.ico" | "/robots.txt") || path.starts_with("/apple-touch-icon");
     let ahead = ["sec-purpose", "purpose", "x-moz"].iter().any(|&name| {
-        let value = headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default();
+        let value = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         value.contains("prefetch") || value.contains("prerender")
     });
-    let robot = headers
-        .get(header::USER_AGENT)
-        .is_some_and(|agent| is_monitor_or_preview(agent.as_bytes()));
-    if quiet_path || ahead || robot {
-        Demand::Observe
-    } else {
-        Demand::Wake
-    }
+    let robot = headers.get(header::USER_AGENT).is_some_and(|agent| is_monitor_or_preview(agent.as_bytes()));
+    if quiet_path || ahead || robot { Demand::Observe } else { Demand::Wake }
 }
 
 /// Programs that look at sites without anybody waiting for the answer: uptime monitors, and link previews of chats
@@ -148,9 +130,7 @@ fn is_monitor_or_preview(agent: &[u8]) -> bool {
     // One pass over the text, whatever the number of names: this is on the path of every request.
     static NAMES: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
         let mut builder = AhoCorasick::builder();
-        builder
-            .ascii_case_insensitive(true)
-            .kind(Some(AhoCorasickKind::DFA));
+        builder.ascii_case_insensitive(true).kind(Some(AhoCorasickKind::DFA));
         builder
             .build(MONITORS_AND_PREVIEWS)
             .inspect_err(|error| log::error!("no monitor is known: {error}"))
@@ -211,105 +191,55 @@ mod tests {
         let table: &[(&str, &[(&str, &str)], Audience)] = &[
             (
                 "GET /",
-                &[
-                    ("accept", CHROME),
-                    ("sec-fetch-mode", "navigate"),
-                    ("sec-fetch-dest", "document"),
-                ],
+                &[("accept", CHROME), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")],
                 Visitor,
             ),
-            (
-                "HEAD /",
-                &[("accept", CHROME), ("sec-fetch-mode", "navigate")],
-                Visitor,
-            ),
-            (
-                "GET /",
-                &[("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe")],
-                Visitor,
-            ),
+            ("HEAD /", &[("accept", CHROME), ("sec-fetch-mode", "navigate")], Visitor),
+            ("GET /", &[("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe")], Visitor),
             ("GET /", &[("accept", CHROME)], Visitor),
             ("GET /logo.png", &[("accept", CHROME)], Visitor),
             ("GET /", &[("accept", "*/*")], Program),
             ("GET /", &[], Program),
             ("GET /", &[("accept", "application/json")], Program),
-            (
-                "GET /",
-                &[("accept", "application/json, text/html;q=0.5")],
-                Program,
-            ),
+            ("GET /", &[("accept", "application/json, text/html;q=0.5")], Program),
             ("GET /", &[("accept", "text/html;q=0")], Program),
             ("GET /", &[("accept", "TEXT/HTML")], Visitor),
-            (
-                "POST /form",
-                &[("accept", CHROME), ("sec-fetch-mode", "navigate")],
-                Submitter,
-            ),
+            ("POST /form", &[("accept", CHROME), ("sec-fetch-mode", "navigate")], Submitter),
             ("POST /form", &[("accept", CHROME)], Submitter),
             (
                 "POST /api",
-                &[
-                    ("sec-fetch-mode", "cors"),
-                    ("accept", "*/*"),
-                    ("sec-fetch-dest", "empty"),
-                ],
+                &[("sec-fetch-mode", "cors"), ("accept", "*/*"), ("sec-fetch-dest", "empty")],
                 Program,
             ),
             ("DELETE /x", &[("accept", CHROME)], Program),
             (
                 "GET /app.js",
-                &[
-                    ("sec-fetch-mode", "no-cors"),
-                    ("sec-fetch-dest", "script"),
-                    ("accept", "*/*"),
-                ],
+                &[("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "script"), ("accept", "*/*")],
                 Subresource,
             ),
-            (
-                "GET /x",
-                &[("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "image")],
-                Subresource,
-            ),
+            ("GET /x", &[("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "image")], Subresource),
             (
                 "GET /sw.js",
-                &[
-                    ("sec-fetch-mode", "same-origin"),
-                    ("sec-fetch-dest", "serviceworker"),
-                ],
+                &[("sec-fetch-mode", "same-origin"), ("sec-fetch-dest", "serviceworker")],
                 Subresource,
             ),
             ("GET /app.css", &[("accept", "text/css,*/*;q=0.1")], Subresource),
             (
                 "GET /api",
-                &[
-                    ("sec-fetch-mode", "cors"),
-                    ("sec-fetch-dest", "empty"),
-                    ("accept", "*/*"),
-                ],
+                &[("sec-fetch-mode", "cors"), ("sec-fetch-dest", "empty"), ("accept", "*/*")],
                 Program,
             ),
             (
                 "OPTIONS /api",
-                &[
-                    ("access-control-request-method", "POST"),
-                    ("sec-fetch-mode", "cors"),
-                ],
+                &[("access-control-request-method", "POST"), ("sec-fetch-mode", "cors")],
                 Program,
             ),
             (
                 "GET /chat",
-                &[
-                    ("upgrade", "websocket"),
-                    ("connection", "upgrade"),
-                    ("sec-fetch-mode", "websocket"),
-                ],
+                &[("upgrade", "websocket"), ("connection", "upgrade"), ("sec-fetch-mode", "websocket")],
                 Program,
             ),
-            (
-                "POST /svc/Method",
-                &[("content-type", "application/grpc+proto")],
-                Grpc,
-            ),
+            ("POST /svc/Method", &[("content-type", "application/grpc+proto")], Grpc),
         ];
         for (line, headers, expected) in table {
             assert_eq!(audience(&request(line, headers)), *expected, "{line} {headers:?}");
@@ -331,11 +261,7 @@ mod tests {
             ("GET /", &[("sec-purpose", "prefetch;prerender")], Demand::Observe),
             ("GET /", &[("purpose", "prefetch")], Demand::Observe),
             ("GET /", &[("user-agent", robot)], Demand::Observe),
-            (
-                "GET /",
-                &[("user-agent", "Slackbot-LinkExpanding 1.0")],
-                Demand::Observe,
-            ),
+            ("GET /", &[("user-agent", "Slackbot-LinkExpanding 1.0")], Demand::Observe),
             ("GET /", &[("user-agent", "WhatsApp/2.23.20.0")], Demand::Observe),
         ];
         for (line, headers, expected) in table {

@@ -55,11 +55,7 @@ impl Connection {
             let wait = match self.awaiting_since.load(Relaxed) {
                 ANSWERING => header,
                 since => {
-                    let idle = if self.reused.load(Relaxed) {
-                        keep_alive
-                    } else {
-                        Duration::ZERO
-                    };
+                    let idle = if self.reused.load(Relaxed) { keep_alive } else { Duration::ZERO };
                     let deadline = Millis(since).after(header + idle);
                     let left = deadline.since(self.clock.now());
                     if left.is_zero() {
@@ -107,11 +103,7 @@ impl Drop for Counted {
 impl Edge {
     /// Wraps `proxy`, which runs `gateway`.
     pub fn new(proxy: HttpProxy<Gateway>, gateway: Gateway) -> Self {
-        Self {
-            proxy: Arc::new(proxy),
-            gateway,
-            open: OpenConnections::default(),
-        }
+        Self { proxy: Arc::new(proxy), gateway, open: OpenConnections::default() }
     }
 
     /// The count of this edge's connections.

@@ -25,14 +25,7 @@ pub struct RequestContext {
 impl RequestContext {
     /// For a request that arrived at `now`.
     pub fn new(now: Millis) -> Self {
-        Self {
-            in_flight: None,
-            began: now,
-            waited: None,
-            body_bytes: 0,
-            met: None,
-            request_id: None,
-        }
+        Self { in_flight: None, began: now, waited: None, body_bytes: 0, met: None, request_id: None }
     }
 }
 

@@ -25,11 +25,7 @@ pub fn peer(reached: Reached, server: &Server, request: &RequestHeader) -> HttpP
     let mut peer = HttpPeer::new(reached.endpoint.address, false, String::new());
     // A connection belongs to one run of one app: a pooled one never leads to whoever has the port now.
     peer.group_key = reached.run;
-    let silence = if may_be_silent(request) {
-        timeouts.stream
-    } else {
-        timeouts.read
-    };
+    let silence = if may_be_silent(request) { timeouts.stream } else { timeouts.read };
     peer.options.connection_timeout = Some(timeouts.connect);
     peer.options.total_connection_timeout = Some(timeouts.connect);
     peer.options.read_timeout = Some(silence);
@@ -46,10 +42,7 @@ fn may_be_silent(request: &RequestHeader) -> bool {
 
 /// The address at the other end of the client's connection.
 pub fn client(session: &Session) -> Option<SocketAddr> {
-    session
-        .client_addr()
-        .and_then(|address| address.as_inet())
-        .copied()
+    session.client_addr().and_then(|address| address.as_inet()).copied()
 }
 
 /// Whether that address is one of ours to believe.
@@ -143,11 +136,7 @@ pub fn tell(request: &mut RequestHeader, client: &Client<'_>, via: &str) -> ping
         request.insert_header("traceparent", traceparent(client.request_id))?;
         request.remove_header("tracestate");
     }
-    let hops = match request
-        .headers
-        .get(header::VIA)
-        .and_then(|value| value.to_str().ok())
-    {
+    let hops = match request.headers.get(header::VIA).and_then(|value| value.to_str().ok()) {
         Some(earlier) => format!("{earlier}, 1.1 {via}"),
         None => format!("1.1 {via}"),
     };
@@ -158,18 +147,14 @@ pub fn tell(request: &mut RequestHeader, client: &Client<'_>, via: &str) -> ping
 pub fn has_passed(headers: &HeaderMap, via: &str) -> bool {
     headers.get_all(header::VIA).iter().any(|value| {
         let hops = value.as_bytes().split(|&byte| byte == b',');
-        hops.into_iter()
-            .any(|hop| hop.trim_ascii().ends_with(via.as_bytes()))
+        hops.into_iter().any(|hop| hop.trim_ascii().ends_with(via.as_bytes()))
     })
 }
 
 /// `GET http://host/path` becomes `GET /path`: the app, and every check of a path, sees one form only.
 fn to_origin_form(request: &mut RequestHeader) -> pingora_core::Result<()> {
-    let RawTargetAuthority::Absolute {
-        authority,
-        path_and_query,
-        ..
-    } = raw_target_authority(request.raw_path())
+    let RawTargetAuthority::Absolute { authority, path_and_query, .. } =
+        raw_target_authority(request.raw_path())
     else {
         return Ok(());
     };
@@ -228,12 +213,7 @@ mod tests {
             request.insert_header(*name, *value).unwrap();
         }
         let id = "0af7651916cd43dd8448eb211c80319c";
-        let client = Client {
-            address: "192.0.2.7".parse().unwrap(),
-            trusted,
-            port: 8080,
-            request_id: id,
-        };
+        let client = Client { address: "192.0.2.7".parse().unwrap(), trusted, port: 8080, request_id: id };
         tell(&mut request, &client, "loir-1").unwrap();
         request
     }
@@ -245,10 +225,7 @@ mod tests {
         ("x-forwarded-port", "443"),
         ("x-real-ip", "6.6.6.6"),
         ("forwarded", "for=6.6.6.6"),
-        (
-            "traceparent",
-            "00-ffffffffffffffffffffffffffffffff-ffffffffffffffff-01",
-        ),
+        ("traceparent", "00-ffffffffffffffffffffffffffffffff-ffffffffffffffff-01"),
         ("tracestate", "x=1"),
     ];
 
@@ -261,10 +238,7 @@ mod tests {
         assert_eq!(text("x-forwarded-host"), "hello.test:8080");
         assert_eq!(text("x-forwarded-port"), "8080");
         assert_eq!(text("x-real-ip"), "192.0.2.7");
-        assert_eq!(
-            text("forwarded"),
-            "for=192.0.2.7;proto=http;host=\"hello.test:8080\""
-        );
+        assert_eq!(text("forwarded"), "for=192.0.2.7;proto=http;host=\"hello.test:8080\"");
         assert_eq!(text("x-request-id"), "0af7651916cd43dd8448eb211c80319c");
         assert!(text("traceparent").starts_with("00-0af7651916cd43dd8448eb211c80319c-"));
         assert!(!request.headers.contains_key("tracestate"));
@@ -279,10 +253,7 @@ mod tests {
         assert_eq!(text("x-forwarded-proto"), "https");
         assert_eq!(text("x-forwarded-host"), "bank.test");
         assert_eq!(text("x-forwarded-port"), "443");
-        assert_eq!(
-            text("forwarded"),
-            "for=6.6.6.6, for=192.0.2.7;proto=http;host=\"hello.test:8080\""
-        );
+        assert_eq!(text("forwarded"), "for=6.6.6.6, for=192.0.2.7;proto=http;host=\"hello.test:8080\"");
         assert_eq!(text("traceparent"), LIES[6].1);
     }
 

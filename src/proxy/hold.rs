@@ -65,14 +65,8 @@ impl Gateway {
         match reason {
             Refusal::Failed(failure) => {
                 let posted = audience == Audience::Submitter;
-                let answer = Answer::failed(
-                    &self.0.pages,
-                    &app,
-                    &failure,
-                    self.0.clock.now(),
-                    language,
-                    posted,
-                );
+                let answer =
+                    Answer::failed(&self.0.pages, &app, &failure, self.0.clock.now(), language, posted);
                 self.send(session, ctx, audience, answer).await
             }
             Refusal::TooManyHeld => {

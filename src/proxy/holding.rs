@@ -145,20 +145,12 @@ impl Pages {
         templates.add_template_owned("error", slim(ERROR, "\n"))?;
         let mut words = Vec::with_capacity(LANGUAGES.len());
         for (language, tag, json) in LANGUAGES {
-            let map = serde_json::from_str(json).map_err(|source| PagesError::Words {
-                language: tag,
-                source,
-            })?;
+            let map =
+                serde_json::from_str(json).map_err(|source| PagesError::Words { language: tag, source })?;
             words.push((language, Words::new(map)));
         }
         let embedded = |text| Value::from_safe_string(slim(text, ""));
-        Ok(Self {
-            templates,
-            words,
-            style: embedded(STYLE),
-            art: embedded(ART),
-            icon: embedded(ICON),
-        })
+        Ok(Self { templates, words, style: embedded(STYLE), art: embedded(ART), icon: embedded(ICON) })
     }
 
     /// The page for somebody who waits for an app, or whose wait was in vain.
@@ -193,11 +185,7 @@ impl Pages {
     /// Everything `page.html` asks for.
     fn holding_context(&self, wake: &Wake<'_>, nonce: &str, words: &Words) -> Value {
         let app = display_name(wake.app);
-        let title = words.get(if matches!(wake.stage, Stage::Failed(_)) {
-            "failed"
-        } else {
-            "waking"
-        });
+        let title = words.get(if matches!(wake.stage, Stage::Failed(_)) { "failed" } else { "waking" });
         let (step, failure) = match wake.stage {
             Stage::Waking(step) => (step, None),
             Stage::Failed(failure) => (Step::Starting, Some(failure)),
@@ -216,9 +204,7 @@ impl Pages {
             Some(_) if late => words.get("slow").to_owned(),
             Some(usual) => words.about("usually", usual.p50),
         };
-        let wait = failure
-            .map(|failure| failure.retry_after)
-            .filter(|wait| !wait.is_zero());
+        let wait = failure.map(|failure| failure.retry_after).filter(|wait| !wait.is_zero());
         context! {
             t => words.all.clone(), style => self.style.clone(), art => self.art.clone(), icon => self.icon.clone(),
             nonce, remaining, usual,
@@ -247,17 +233,14 @@ impl Pages {
         render: impl FnOnce(&str, &Words) -> Result<String, minijinja::Error>,
     ) -> Page {
         let rendered = match (nonce(), self.words.iter().find(|(known, _)| *known == language)) {
-            (Ok(nonce), Some((_, words))) => render(&nonce, words)
-                .map(|body| (body, nonce))
-                .map_err(|e| e.to_string()),
+            (Ok(nonce), Some((_, words))) => {
+                render(&nonce, words).map(|body| (body, nonce)).map_err(|e| e.to_string())
+            }
             (Err(error), _) => Err(format!("no random bits: {error}")),
             (_, None) => Err(format!("no words for {language:?}")),
         };
         match rendered {
-            Ok((body, nonce)) => Page {
-                body,
-                csp: policy(&nonce),
-            },
+            Ok((body, nonce)) => Page { body, csp: policy(&nonce) },
             Err(error) => {
                 log::error!("a built-in page cannot be rendered: {error}");
                 plain(language, link)
@@ -293,17 +276,14 @@ impl Words {
             (_, 0) => "minutes",
             _ => "minutes_seconds",
         };
-        self.get(key)
-            .replace("{m}", &(seconds / 60).to_string())
-            .replace("{s}", &(seconds % 60).to_string())
+        self.get(key).replace("{m}", &(seconds / 60).to_string()).replace("{s}", &(seconds % 60).to_string())
     }
 
     /// The words under `key` with their `{time}`: whole seconds up to a minute, then tens of them.
     fn about(&self, key: &str, duration: Duration) -> String {
         let unit = if duration > Duration::from_secs(60) { 10 } else { 1 };
         let rounded = (duration.as_secs_f64() / unit as f64).round() as u64 * unit;
-        self.get(key)
-            .replace("{time}", &self.clock(Duration::from_secs(rounded.max(1))))
+        self.get(key).replace("{time}", &self.clock(Duration::from_secs(rounded.max(1))))
     }
 }
 
@@ -315,10 +295,7 @@ fn steps(current: Step, elapsed: Duration, words: &Words) -> Vec<Value> {
         ("probing", "step_probing", Some(Step::Probing)),
         ("ready", "step_ready", Some(Step::Ready)),
     ];
-    let at = rows
-        .iter()
-        .position(|row| row.2 == Some(current))
-        .unwrap_or_default();
+    let at = rows.iter().position(|row| row.2 == Some(current)).unwrap_or_default();
     let row = |(index, (id, label, _)): (usize, (&'static str, &str, Option<Step>))| {
         let (class, time) = match index.cmp(&at) {
             std::cmp::Ordering::Less => ("done", String::new()),
@@ -349,11 +326,7 @@ fn display_name(app: &str) -> String {
 /// Indentation and empty lines are for us, not for the wire: they are a tenth of the page. A script needs its ends of
 /// lines as `separator`; style and drawing need none.
 fn slim(source: &str, separator: &str) -> String {
-    let lines: Vec<&str> = source
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect();
+    let lines: Vec<&str> = source.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     lines.join(separator)
 }
 
@@ -382,11 +355,7 @@ fn plain(language: Language, link: bool) -> Page {
         Language::En => ("This is not available right now.", "Try again"),
         Language::Fr => ("Ceci n’est pas disponible pour le moment.", "Réessayer"),
     };
-    let again = if link {
-        format!("<p><a href=\"\">{again}</a>")
-    } else {
-        String::new()
-    };
+    let again = if link { format!("<p><a href=\"\">{again}</a>") } else { String::new() };
     Page {
         body: format!(
             "<!doctype html><html lang=\"{}\"><meta charset=\"utf-8\"><meta name=\"robots\" content=\"noindex\">\

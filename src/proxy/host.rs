@@ -58,10 +58,7 @@ impl HostName {
             *to = from.to_ascii_lowercase();
         }
         #[expect(clippy::cast_possible_truncation, reason = "at most LONGEST, which fits")]
-        Ok(Self {
-            bytes,
-            length: name.len() as u8,
-        })
+        Ok(Self { bytes, length: name.len() as u8 })
     }
 
     /// As text.

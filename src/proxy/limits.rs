@@ -12,24 +12,17 @@ pub fn unsound(request: &RequestHeader, limits: &Limits, via: &str) -> Option<(u
     if headers.len() > limits.header_fields {
         return Some((431, "The request has too many header fields."));
     }
-    let bytes: usize = headers
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len())
-        .sum();
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     if bytes + request.raw_path().len() > limits.header_bytes {
         return Some((431, "The request's header is too large."));
     }
     if request.method == Method::CONNECT {
         return Some((405, "This is a gateway, not a forward proxy."));
     }
-    let length = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let length =
+        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > limits.body) {
-        return Some((
-            413,
-            "The request's body is larger than this gateway lets through.",
-        ));
+        return Some((413, "The request's body is larger than this gateway lets through."));
     }
     if headers.contains_key(header::VIA) && forward::has_passed(headers, via) {
         return Some((

@@ -177,19 +177,14 @@ impl ProxyHttp for Gateway {
                 return self.error(session, ctx, 400, "The request names no host.").await;
             }
             Err(BadHost::Malformed) => {
-                return self
-                    .error(session, ctx, 400, "The Host is not a host name.")
-                    .await;
+                return self.error(session, ctx, 400, "The Host is not a host name.").await;
             }
         };
         if session.req_header().uri.path().starts_with(reserved::PREFIX) {
             return self.reserved(session, ctx, &host).await;
         }
         match self.admit(&host, session.req_header()) {
-            None => {
-                self.error(session, ctx, 404, "No app here has this host name.")
-                    .await
-            }
+            None => self.error(session, ctx, 404, "No app here has this host name.").await,
             Some(Admission::Forward(in_flight)) => {
                 ctx.in_flight = Some(in_flight);
                 ctx.met = Some(AppState::Awake);
@@ -208,16 +203,9 @@ impl ProxyHttp for Gateway {
 
     /// The app's own address, which is already resolved.
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<Box<HttpPeer>> {
-        let reached = ctx
-            .in_flight
-            .as_ref()
-            .and_then(|in_flight| in_flight.app().reached());
+        let reached = ctx.in_flight.as_ref().and_then(|in_flight| in_flight.app().reached());
         match reached {
-            Some(reached) => Ok(Box::new(forward::peer(
-                reached,
-                &self.settings(),
-                session.req_header(),
-            ))),
+            Some(reached) => Ok(Box::new(forward::peer(reached, &self.settings(), session.req_header()))),
             // It crashed between its admission and now.
             None => Error::e_explain(ErrorType::HTTPStatus(502), "the app is gone"),
         }
@@ -231,28 +219,13 @@ impl ProxyHttp for Gateway {
         ctx: &mut RequestContext,
     ) -> Result<()> {
         let Some(address) = forward::client(session).map(|client| client.ip()) else {
-            return forward::tell(
-                request,
-                &unknown_client(self.request_id(session, ctx)),
-                &self.0.via,
-            );
+            return forward::tell(request, &unknown_client(self.request_id(session, ctx)), &self.0.via);
         };
         let trusted = forward::is_trusted(address, &self.settings());
-        let port = session
-            .server_addr()
-            .and_then(|address| address.as_inet())
-            .map_or(80, |address| address.port());
+        let port =
+            session.server_addr().and_then(|address| address.as_inet()).map_or(80, |address| address.port());
         let request_id = self.request_id(session, ctx);
-        forward::tell(
-            request,
-            &forward::Client {
-                address,
-                trusted,
-                port,
-                request_id,
-            },
-            &self.0.via,
-        )
+        forward::tell(request, &forward::Client { address, trusted, port, request_id }, &self.0.via)
     }
 
     /// Counts a body that did not say how long it is.
@@ -308,10 +281,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut RequestContext,
     ) -> FailToProxy {
         let status = status_of(error);
-        if status != 0
-            && session
-                .response_written()
-                .is_none_or(|response| response.status.is_informational())
+        if status != 0 && session.response_written().is_none_or(|response| response.status.is_informational())
         {
             let detail = match status {
                 502 => "The app cannot be reached, or its answer makes no sense.",
@@ -325,10 +295,7 @@ impl ProxyHttp for Gateway {
                 log::debug!("an error could not be sent: {error}");
             }
         }
-        FailToProxy {
-            error_code: status,
-            can_reuse_downstream: false,
-        }
+        FailToProxy { error_code: status, can_reuse_downstream: false }
     }
 
     /// The access log.
@@ -337,9 +304,7 @@ impl ProxyHttp for Gateway {
         if settings.access_log != config::AccessLog::Off {
             let request_id = self.request_id(session, ctx).to_owned();
             let duration = self.0.clock.now().since(ctx.began);
-            self.0
-                .access
-                .write(access::Line::of(session, ctx, &settings, request_id, duration));
+            self.0.access.write(access::Line::of(session, ctx, &settings, request_id, duration));
         }
     }
 
@@ -402,10 +367,7 @@ impl Gateway {
     ) -> Result<bool> {
         let audience = audience::audience(session.req_header());
         let reference = self.request_id(session, ctx).to_owned();
-        let answer = Answer {
-            state: ctx.met,
-            ..Answer::error(status, detail, &reference)
-        };
+        let answer = Answer { state: ctx.met, ..Answer::error(status, detail, &reference) };
         self.send(session, ctx, audience, answer).await
     }
 
@@ -426,9 +388,7 @@ impl Gateway {
         ctx.request_id.get_or_insert_with(|| {
             let client = forward::client(session).map(|client| client.ip());
             let trusted = client.is_some_and(|client| forward::is_trusted(client, &self.settings()));
-            let given = trusted
-                .then(|| forward::given_request_id(&session.req_header().headers))
-                .flatten();
+            let given = trusted.then(|| forward::given_request_id(&session.req_header().headers)).flatten();
             given.unwrap_or_else(forward::new_request_id)
         })
     }
@@ -436,12 +396,7 @@ impl Gateway {
 
 /// A client without an address, as over a Unix socket.
 fn unknown_client(request_id: &str) -> forward::Client<'_> {
-    forward::Client {
-        address: std::net::Ipv4Addr::LOCALHOST.into(),
-        trusted: false,
-        port: 80,
-        request_id,
-    }
+    forward::Client { address: std::net::Ipv4Addr::LOCALHOST.into(), trusted: false, port: 80, request_id }
 }
 
 /// The status for a client when proxying went wrong; 0 if there is nobody to tell.

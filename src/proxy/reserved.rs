@@ -62,13 +62,7 @@ pub async fn small(
 pub async fn status(gateway: &Gateway, session: &mut Session, app: &ManagedApp) -> Result<()> {
     let progress = app.progress().borrow().clone();
     let status = respond::status(&progress, gateway.clock().now());
-    small(
-        session,
-        "application/json",
-        progress.state.as_str(),
-        status.to_string(),
-    )
-    .await
+    small(session, "application/json", progress.state.as_str(), status.to_string()).await
 }
 
 /// The app's state, and every change of it, until it is awake, has failed, or the gateway shuts down. `false` if too
@@ -88,18 +82,13 @@ pub async fn events(
     let mut progress = app.progress();
     let mut head = ResponseHeader::build(200, Some(10))?;
     respond::never_cached(&mut head)?;
-    head.insert_header(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("text/event-stream"),
-    )?;
+    head.insert_header(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"))?;
     // nginx buffers what it proxies unless told not to.
     head.insert_header("X-Accel-Buffering", HeaderValue::from_static("no"))?;
     head.insert_header(respond::STATE, HeaderValue::from_static(app.state().as_str()))?;
     session.set_keepalive(None);
     session.write_response_header(Box::new(head), false).await?;
-    session
-        .write_response_body(Some(Bytes::from_static(b"retry: 2000\n\n")), false)
-        .await?;
+    session.write_response_body(Some(Bytes::from_static(b"retry: 2000\n\n")), false).await?;
 
     let mut drain = gateway.drain();
     let stop = tokio::time::sleep(LONGEST_STREAM);

@@ -51,14 +51,7 @@ pub struct Answer<'a> {
 impl<'a> Answer<'a> {
     /// An error that has nothing to do with an app's state.
     pub fn error(status: u16, detail: &'a str, reference: &'a str) -> Self {
-        Self {
-            status,
-            detail,
-            retry_after: None,
-            state: None,
-            reference,
-            page: None,
-        }
+        Self { status, detail, retry_after: None, state: None, reference, page: None }
     }
 
     /// The app is on its way; `posted` if the request carried something that is now not submitted.
@@ -72,13 +65,8 @@ impl<'a> Answer<'a> {
         let progress = app.progress().borrow().clone();
         let usual = holding::estimate(&progress.boots);
         let elapsed = elapsed(&progress, now);
-        let wake = Wake {
-            app: &app.id.name,
-            elapsed,
-            usual,
-            stage: Stage::Waking(step(progress.step)),
-            posted,
-        };
+        let wake =
+            Wake { app: &app.id.name, elapsed, usual, stage: Stage::Waking(step(progress.step)), posted };
         // What is left of the usual boot, within what makes sense to wait before asking again.
         let left = usual.map_or(Duration::from_secs(5), |usual| usual.p50.saturating_sub(elapsed));
         let left = left.clamp(Duration::from_secs(1), Duration::from_secs(30));
@@ -102,10 +90,7 @@ impl<'a> Answer<'a> {
         posted: bool,
     ) -> Self {
         let retry_after = failure.retry_at.since(now);
-        let shown = holding::Failure {
-            reference: &failure.reference,
-            retry_after,
-        };
+        let shown = holding::Failure { reference: &failure.reference, retry_after };
         let wake = Wake {
             app: &app.id.name,
             elapsed: Duration::ZERO,
@@ -137,10 +122,7 @@ impl<'a> Answer<'a> {
         if let Some(after) = self.retry_after {
             head.insert_header("Retry-After", HeaderValue::from(whole_seconds(after)))?;
         }
-        head.insert_header(
-            STATE,
-            HeaderValue::from_static(self.state.map_or("none", AppState::as_str)),
-        )?;
+        head.insert_header(STATE, HeaderValue::from_static(self.state.map_or("none", AppState::as_str)))?;
         head.insert_header("X-Request-Id", request_id)?;
         if let Some(csp) = csp {
             head.insert_header("Content-Security-Policy", csp)?;
@@ -150,10 +132,7 @@ impl<'a> Answer<'a> {
             // A gRPC client looks at trailers; with nothing else to send they go into the header (trailers-only).
             head.set_status(200)?;
             head.insert_header("grpc-status", HeaderValue::from_static("14"))?;
-            head.insert_header(
-                "grpc-message",
-                HeaderValue::from_static("the app is not available"),
-            )?;
+            head.insert_header("grpc-message", HeaderValue::from_static("the app is not available"))?;
             if let Some(after) = self.retry_after {
                 head.insert_header("grpc-retry-pushback-ms", after.as_millis().to_string())?;
             }
@@ -178,13 +157,7 @@ impl<'a> Answer<'a> {
             _ if person || (self.page.is_none() && prefers_html(headers)) => {
                 let page = self.page.clone().unwrap_or_else(|| {
                     let language = language(session);
-                    pages.error(
-                        ErrorPage {
-                            status: self.status,
-                            reference: self.reference,
-                        },
-                        language,
-                    )
+                    pages.error(ErrorPage { status: self.status, reference: self.reference }, language)
                 });
                 (Some("text/html; charset=utf-8"), page.body.into(), Some(page.csp))
             }
@@ -193,9 +166,7 @@ impl<'a> Answer<'a> {
     }
 
     fn problem(&self) -> Bytes {
-        let title = http::StatusCode::from_u16(self.status)
-            .ok()
-            .and_then(|status| status.canonical_reason());
+        let title = http::StatusCode::from_u16(self.status).ok().and_then(|status| status.canonical_reason());
         let mut problem = serde_json::json!({
             "type": "about:blank",
             "title": title.unwrap_or("Error"),
@@ -243,11 +214,7 @@ fn step(step: Step) -> holding::Step {
 }
 
 fn elapsed(progress: &Progress, now: Millis) -> Duration {
-    if progress.state == AppState::Waking {
-        now.since(progress.began)
-    } else {
-        Duration::ZERO
-    }
+    if progress.state == AppState::Waking { now.since(progress.began) } else { Duration::ZERO }
 }
 
 /// Rounded up: a client that comes back a moment too early has come in vain.
@@ -257,9 +224,7 @@ pub fn whole_seconds(duration: Duration) -> u64 {
 
 /// The language the client asks for.
 pub fn language(session: &Session) -> Language {
-    let accept = session
-        .get_header(header::ACCEPT_LANGUAGE)
-        .and_then(|value| value.to_str().ok());
+    let accept = session.get_header(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
     Language::from_accept_language(accept.unwrap_or_default())
 }
 

@@ -83,25 +83,15 @@ impl Memory {
                 let lock_path = folder.join("lock");
                 let lock = File::create(&lock_path).map_err(|e| explain(e, "cannot write", &lock_path))?;
                 lock.try_lock().map_err(|_| {
-                    let text = format!(
-                        "another gateway uses state_dir {}: give each its own",
-                        folder.display()
-                    );
+                    let text =
+                        format!("another gateway uses state_dir {}: give each its own", folder.display());
                     io::Error::other(text)
                 })?;
                 records.apps = read(&folder)?;
-                Some(Arc::new(Mutex::new(Disk {
-                    folder,
-                    written: 0,
-                    _lock: lock,
-                })))
+                Some(Arc::new(Mutex::new(Disk { folder, written: 0, _lock: lock })))
             }
         };
-        Ok(Self {
-            clock,
-            records: Arc::new(Mutex::new(records)),
-            disk,
-        })
+        Ok(Self { clock, records: Arc::new(Mutex::new(records)), disk })
     }
 
     /// Writes what `version` and everything before it changed, unless a write that began later already did.
@@ -117,19 +107,8 @@ impl Memory {
             }
             let (snapshot, version) = {
                 let records = lock(&records);
-                let apps = records
-                    .apps
-                    .iter()
-                    .map(|(id, record)| (id.clone(), record.clone()))
-                    .collect();
-                (
-                    Snapshot {
-                        format: FORMAT.into(),
-                        version: VERSION,
-                        apps,
-                    },
-                    records.version,
-                )
+                let apps = records.apps.iter().map(|(id, record)| (id.clone(), record.clone())).collect();
+                (Snapshot { format: FORMAT.into(), version: VERSION, apps }, records.version)
             };
             replace(&disk.folder, &snapshot)?;
             disk.written = version;
@@ -163,11 +142,7 @@ impl Registry for Memory {
         if written.is_err() {
             // What was not kept did not happen, unless somebody has built on it meanwhile.
             let mut records = lock(&self.records);
-            if records
-                .apps
-                .get(app)
-                .is_some_and(|record| record.epoch == next.epoch)
-            {
+            if records.apps.get(app).is_some_and(|record| record.epoch == next.epoch) {
                 records.apps.insert(app.clone(), before);
             }
         }
@@ -208,10 +183,7 @@ fn read(folder: &Path) -> io::Result<HashMap<AppId, Record>> {
         Ok(snapshot) => format!("it is {} version {}", snapshot.format, snapshot.version),
         Err(error) => error.to_string(),
     };
-    let aside = folder.join(format!(
-        "registry.json.set-aside-{}",
-        Clock::system().unix_millis()
-    ));
+    let aside = folder.join(format!("registry.json.set-aside-{}", Clock::system().unix_millis()));
     fs::rename(&path, &aside).map_err(|e| explain(e, "cannot set aside", &path))?;
     log::warn!(
         "{} is not a registry this version can read ({problem}); set aside as {}, starting without records",
@@ -246,22 +218,12 @@ mod tests {
     async fn put_to_sleep(memory: &Memory) -> Record {
         for change in [
             Change::BeginWake { deadline: u64::MAX },
-            Change::WakeReady {
-                boot: Duration::from_millis(3100),
-            },
+            Change::WakeReady { boot: Duration::from_millis(3100) },
             Change::BeginStop { deadline: u64::MAX },
         ] {
             memory.apply(&hello(), change).await.unwrap();
         }
-        memory
-            .apply(
-                &hello(),
-                Change::Stopped {
-                    formation: Formation::single("web"),
-                },
-            )
-            .await
-            .unwrap()
+        memory.apply(&hello(), Change::Stopped { formation: Formation::single("web") }).await.unwrap()
     }
 
     #[tokio::test]
@@ -271,22 +233,15 @@ mod tests {
         let before = put_to_sleep(&open()).await;
         let after = open().read(&hello()).await.unwrap().unwrap();
         assert_eq!(after, before);
-        assert_eq!(
-            (after.state, after.epoch, &*after.boots),
-            (AppState::Asleep, 4, &[3100][..])
-        );
+        assert_eq!((after.state, after.epoch, &*after.boots), (AppState::Asleep, 4, &[3100][..]));
         assert_eq!(after.formation, Some(Formation::single("web")));
     }
 
     #[tokio::test]
     async fn a_truncated_or_foreign_file_is_set_aside_and_kept() {
-        for bad in [
-            r#"{"format":"loir-reg"#,
-            "",
-            "\u{0}",
-            r#"{"format":"other","version":1,"apps":{}}"#,
-            "[]",
-        ] {
+        for bad in
+            [r#"{"format":"loir-reg"#, "", "\u{0}", r#"{"format":"other","version":1,"apps":{}}"#, "[]"]
+        {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("registry.json");
             fs::write(&path, bad).unwrap();
@@ -313,11 +268,7 @@ mod tests {
         let wake = || memory.apply(&app, Change::BeginWake { deadline: u64::MAX });
         assert!(matches!(wake().await, Err(RegistryError::Unavailable(_))));
         fs::remove_dir(&blocked).unwrap();
-        assert_eq!(
-            wake().await.unwrap().epoch,
-            5,
-            "the same change fits again once the disk is well"
-        );
+        assert_eq!(wake().await.unwrap().epoch, 5, "the same change fits again once the disk is well");
     }
 
     #[test]
@@ -325,13 +276,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let _first = Memory::open(Some(folder.path().into()), Clock::system()).unwrap();
         let second = Memory::open(Some(folder.path().into()), Clock::system());
-        assert!(
-            second
-                .err()
-                .unwrap()
-                .to_string()
-                .contains("another gateway uses state_dir")
-        );
+        assert!(second.err().unwrap().to_string().contains("another gateway uses state_dir"));
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -340,11 +285,9 @@ mod tests {
         let tasks: Vec<_> = (0..100)
             .map(|_| {
                 let memory = memory.clone();
-                tokio::spawn(async move {
-                    memory
-                        .apply(&hello(), Change::BeginWake { deadline: u64::MAX })
-                        .await
-                })
+                tokio::spawn(
+                    async move { memory.apply(&hello(), Change::BeginWake { deadline: u64::MAX }).await },
+                )
             })
             .collect();
         let mut won = 0;

@@ -9,9 +9,7 @@ pub struct RouteTable<T> {
 
 impl<T> Default for RouteTable<T> {
     fn default() -> Self {
-        Self {
-            hosts: HashMap::new(),
-        }
+        Self { hosts: HashMap::new() }
     }
 }
 
@@ -52,12 +50,6 @@ mod tests {
         assert_eq!(table.find("a.test").map(|n| **n), Some(1));
         assert_eq!(table.find("b.test").map(|n| **n), Some(2));
         assert_eq!(table.find("c.test"), None);
-        assert_eq!(
-            refused
-                .iter()
-                .map(|(host, n)| (host.as_str(), **n))
-                .collect::<Vec<_>>(),
-            [("a.test", 3)]
-        );
+        assert_eq!(refused.iter().map(|(host, n)| (host.as_str(), **n)).collect::<Vec<_>>(), [("a.test", 3)]);
     }
 }

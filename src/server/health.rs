@@ -16,10 +16,8 @@ pub fn healthcheck(address: SocketAddr) -> ExitCode {
 }
 
 fn ask(address: SocketAddr) -> Result<(), String> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| e.to_string())?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     // One that listens everywhere answers here.
     let address = match address.ip() {
         ip if ip.is_unspecified() && ip.is_ipv6() => {
@@ -29,19 +27,10 @@ fn ask(address: SocketAddr) -> Result<(), String> {
         _ => address,
     };
     runtime.block_on(async {
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .timeout(Duration::from_secs(5))
-            .build();
+        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build();
         let client = client.map_err(|error| error.to_string())?;
-        let answer = client
-            .get(format!("http://{address}{LIVE}"))
-            .send()
-            .await
-            .map_err(|error| error.to_string())?;
-        answer
-            .error_for_status()
-            .map(|_| ())
-            .map_err(|error| error.to_string())
+        let answer =
+            client.get(format!("http://{address}{LIVE}")).send().await.map_err(|error| error.to_string())?;
+        answer.error_for_status().map(|_| ()).map_err(|error| error.to_string())
     })
 }

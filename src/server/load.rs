@@ -73,17 +73,9 @@ impl Plan {
     pub fn summary(&self) -> String {
         let count =
             |number: usize, noun: &str| format!("{number} {noun}{}", if number == 1 { "" } else { "s" });
-        let apps = self
-            .providers
-            .iter()
-            .map(|(_, options)| options.declared().len())
-            .sum();
+        let apps = self.providers.iter().map(|(_, options)| options.declared().len()).sum();
         let providers = count(self.providers.len(), "provider");
-        format!(
-            "{} at {providers}, listens on {}",
-            count(apps, "app"),
-            self.config.server.listen
-        )
+        format!("{} at {providers}, listens on {}", count(apps, "app"), self.config.server.listen)
     }
 }
 
@@ -99,10 +91,7 @@ fn registry_types() -> Vec<KnownType> {
 
 /// The JSON Schema of a configuration.
 pub fn schema() -> serde_json::Value {
-    let providers: Vec<_> = PROVIDERS
-        .iter()
-        .map(|kind| (kind.name, kind.summary, kind.schema))
-        .collect();
+    let providers: Vec<_> = PROVIDERS.iter().map(|kind| (kind.name, kind.summary, kind.schema)).collect();
     schema::schema(&providers, &registry_types())
 }
 
@@ -131,15 +120,7 @@ pub fn load(source: Source, env: &Environment) -> Result<Plan, Problems> {
     check_hosts(&checked.domains, &providers, &mut problems);
     check_ports(&checked.listen, &config.providers, &mut problems);
     check_state_dir(&config, &mut problems);
-    if problems.is_empty() {
-        Ok(Plan {
-            config,
-            providers,
-            checked,
-        })
-    } else {
-        Err(problems)
-    }
+    if problems.is_empty() { Ok(Plan { config, providers, checked }) } else { Err(problems) }
 }
 
 /// Every host name leads to one app: those that are written down, and `NAME.DOMAIN` for every app and domain.
@@ -174,21 +155,13 @@ fn check_hosts(
                 (host, shown, at, true)
             }));
             for (host, shown, at, written) in hosts {
-                let claim = Claim {
-                    app: (index, number),
-                    at,
-                    written,
-                };
+                let claim = Claim { app: (index, number), at, written };
                 match claims.get(&host).copied() {
                     None => drop(claims.insert(host, claim)),
                     // Writing down what is implied anyway does no harm.
                     Some(first) if first.app == claim.app && first.written != written => {}
                     Some(first) => {
-                        let who = if first.app == claim.app {
-                            "this app"
-                        } else {
-                            "another app"
-                        };
+                        let who = if first.app == claim.app { "this app" } else { "another app" };
                         let line = first.at.line;
                         problems.push(
                             at,
@@ -209,10 +182,8 @@ fn check_ports(listen: &Located<SocketAddr>, entries: &[ProviderEntry], problems
             if port == listen.port() {
                 problems.push(at, "this port is the gateway's own: see `server.listen`");
             } else if let Some(first) = claims.get(&port) {
-                problems.push(
-                    at,
-                    format!("this port is already given to another app at line {}", first.line),
-                );
+                problems
+                    .push(at, format!("this port is already given to another app at line {}", first.line));
             } else {
                 claims.insert(port, at);
             }
@@ -229,11 +200,7 @@ fn check_state_dir(config: &Config, problems: &mut Problems) {
         if let Some(at) = process::config::leaves_running(&entry.options) {
             let message =
                 "`leave_running` needs `state_dir`, or the next start would not find the apps again";
-            problems.push_with_help(
-                at,
-                message,
-                "write `state_dir: ./state` at the top, or leave this out",
-            );
+            problems.push_with_help(at, message, "write `state_dir: ./state` at the top, or leave this out");
         }
     }
 }

@@ -54,10 +54,7 @@ fn as_json(out: &mut Formatter, record: &Record<'_>) -> std::io::Result<()> {
     }
     let mut line = serde_json::Map::new();
     line.insert("ts".into(), out.timestamp_millis().to_string().into());
-    line.insert(
-        "level".into(),
-        record.level().as_str().to_ascii_lowercase().into(),
-    );
+    line.insert("level".into(), record.level().as_str().to_ascii_lowercase().into());
     line.insert("target".into(), record.target().into());
     line.insert("msg".into(), record.args().to_string().into());
     let _ = record.key_values().visit(&mut Fields(&mut line));

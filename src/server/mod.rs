@@ -68,16 +68,10 @@ pub fn run_with(
 
 /// Requests run on one runtime; wakes, stops and children on another, so that neither waits for the other.
 fn runtimes(threads: usize) -> std::io::Result<(Runtime, Runtime)> {
-    let edge = Builder::new_multi_thread()
-        .worker_threads(threads)
-        .thread_name("edge")
-        .enable_all()
-        .build()?;
-    let control = Builder::new_multi_thread()
-        .worker_threads(1)
-        .thread_name("control")
-        .enable_all()
-        .build()?;
+    let edge =
+        Builder::new_multi_thread().worker_threads(threads).thread_name("edge").enable_all().build()?;
+    let control =
+        Builder::new_multi_thread().worker_threads(1).thread_name("control").enable_all().build()?;
     Ok((edge, control))
 }
 
@@ -96,11 +90,8 @@ async fn serve(
             return fail(&format!("cannot listen on {address}: {error} ({hint})"));
         }
     };
-    let gear = Gear {
-        clock: Clock::system(),
-        edge: edge.handle().clone(),
-        program: std::env::current_exe().ok(),
-    };
+    let gear =
+        Gear { clock: Clock::system(), edge: edge.handle().clone(), program: std::env::current_exe().ok() };
     let mut running = match Running::start(listener, plan, gear).await {
         Ok(running) => running,
         Err(error) => return fail(&error.to_string()),

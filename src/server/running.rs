@@ -96,20 +96,11 @@ impl Running {
     pub async fn start(listener: TcpListener, plan: Plan, gear: Gear) -> Result<Self, StartError> {
         pingora_core::tls::install_default_crypto_provider();
         let address = listener.local_addr()?;
-        let Plan {
-            config,
-            providers: entries,
-            ..
-        } = plan;
+        let Plan { config, providers: entries, .. } = plan;
         let registry = open_registry(&config, &gear.clock)?;
         let limits = hold_limits(&config);
-        let lifecycle = Lifecycle::new(
-            registry,
-            Prober::new()?,
-            gear.clock.clone(),
-            Handle::current(),
-            limits,
-        );
+        let lifecycle =
+            Lifecycle::new(registry, Prober::new()?, gear.clock.clone(), Handle::current(), limits);
         let gateway = Gateway::new(lifecycle.clone(), gear.clock, config.server.clone())?;
         let (events, happened) = mpsc::unbounded_channel();
         let (shutdown, watch) = watch::channel(false);
@@ -130,13 +121,9 @@ impl Running {
             running.connect(&entry, options.as_ref()).await?;
         }
         running.rebuild_routes();
-        running
-            .services
-            .push(tokio::spawn(listen_to_providers(lifecycle.clone(), happened)));
+        running.services.push(tokio::spawn(listen_to_providers(lifecycle.clone(), happened)));
         let (sweeper, seen) = (Sweeper(lifecycle), watch.clone());
-        running
-            .services
-            .push(tokio::spawn(async move { sweeper.start(seen).await }));
+        running.services.push(tokio::spawn(async move { sweeper.start(seen).await }));
         running.services.push(gear.edge.spawn(service(watch)));
         Ok(running)
     }
@@ -158,11 +145,7 @@ impl Running {
 
     /// Takes over a new plan without dropping a connection. What needs a restart is logged and stays as it was.
     pub async fn reload(&mut self, plan: Plan) {
-        let Plan {
-            config,
-            providers: entries,
-            ..
-        } = plan;
+        let Plan { config, providers: entries, .. } = plan;
         for what in self.fixed_differences(&config) {
             log::warn!("{what} has changed and needs restart; until then the old value stays");
         }
@@ -183,9 +166,7 @@ impl Running {
             .collect();
         for name in gone {
             if let Some(old) = self.providers.remove(&name) {
-                self.lifecycle
-                    .remove_provider(&old.name, &old.provider, &self.config.defaults)
-                    .await;
+                self.lifecycle.remove_provider(&old.name, &old.provider, &self.config.defaults).await;
             }
         }
         for (entry, options) in entries {
@@ -201,10 +182,7 @@ impl Running {
     /// is answered, and the apps that must not outlive us are stopped.
     pub async fn end(self) {
         let limit = self.config.server.drain_timeout;
-        log::info!(
-            "shutting down: {} connections may finish within {limit:?}",
-            self.open.count()
-        );
+        log::info!("shutting down: {} connections may finish within {limit:?}", self.open.count());
         self.shutdown.send_replace(true);
         self.gateway.draining().begin();
         if tokio::time::timeout(limit, self.drained()).await.is_err() {
@@ -251,19 +229,13 @@ impl Running {
         entry: &ProviderEntry,
         options: &dyn ProviderConfig,
     ) -> Result<(), StartError> {
-        let failed = |error| StartError::Provider {
-            name: entry.name.clone(),
-            error,
-        };
+        let failed = |error| StartError::Provider { name: entry.name.clone(), error };
         let (name, provider) = match self.providers.get(&entry.name) {
             Some(known) => {
                 let changed = if known.kind == entry.kind {
                     known.provider.reconfigure(options).await
                 } else {
-                    Err(crate::provider::NeedsRestart(format!(
-                        "the type of provider {}",
-                        entry.name
-                    )))
+                    Err(crate::provider::NeedsRestart(format!("the type of provider {}", entry.name)))
                 };
                 if let Err(needs_restart) = changed {
                     log::warn!("{needs_restart}; until then the old value stays");
@@ -279,20 +251,15 @@ impl Running {
                     events: self.events.clone(),
                 };
                 let provider = options.connect(context).map_err(failed)?;
-                let connected = Connected {
-                    name: name.clone(),
-                    kind: entry.kind.clone(),
-                    provider: provider.clone(),
-                };
+                let connected =
+                    Connected { name: name.clone(), kind: entry.kind.clone(), provider: provider.clone() };
                 self.providers.insert(entry.name.clone(), connected);
                 (name, provider)
             }
         };
         let list = provider.list().await.map_err(failed)?;
         let (defaults, domains) = (&self.config.defaults, &self.config.server.domains);
-        self.lifecycle
-            .sync(&name, &provider, list, defaults, domains)
-            .await;
+        self.lifecycle.sync(&name, &provider, list, defaults, domains).await;
         Ok(())
     }
 
@@ -317,18 +284,12 @@ fn open_registry(config: &Config, clock: &Clock) -> Result<Arc<dyn crate::regist
     // `load` has refused an unknown type before.
     let kind =
         known.ok_or_else(|| RegistryError::Unavailable(format!("no type {}", config.registry.kind)))?;
-    let context = RegistryContext {
-        state_dir: absolute(config.state_dir.clone()),
-        clock: clock.clone(),
-    };
+    let context = RegistryContext { state_dir: absolute(config.state_dir.clone()), clock: clock.clone() };
     Ok((kind.open)(&config.registry, context)?)
 }
 
 fn hold_limits(config: &Config) -> HoldLimits {
-    HoldLimits {
-        per_app: config.server.limits.held_per_app,
-        total: config.server.limits.held,
-    }
+    HoldLimits { per_app: config.server.limits.held_per_app, total: config.server.limits.held }
 }
 
 /// Pingora's listening service around the gateway, ready to be spawned.
@@ -337,21 +298,11 @@ fn edge(
     listener: TcpListener,
     address: SocketAddr,
     threads: usize,
-) -> Result<
-    (
-        impl FnOnce(watch::Receiver<bool>) -> ServiceFuture + use<>,
-        OpenConnections,
-    ),
-    StartError,
-> {
+) -> Result<(impl FnOnce(watch::Receiver<bool>) -> ServiceFuture + use<>, OpenConnections), StartError> {
     listener.set_nonblocking(true)?;
     let mut fds = Fds::new();
     fds.add(address.to_string(), listener.into_raw_fd());
-    let conf = ServerConf {
-        threads,
-        max_retries: TRIES,
-        ..ServerConf::default()
-    };
+    let conf = ServerConf { threads, max_retries: TRIES, ..ServerConf::default() };
     let mut proxy = HttpProxy::new(gateway.clone(), Arc::new(conf));
     // CONNECT reaches `request_filter`, which refuses it in our own words.
     let mut options = HttpServerOptions::default();

@@ -76,10 +76,7 @@ fn what_cannot_be_filled_in_says_why_and_what_to_do() {
 #[test]
 fn a_name_that_came_from_the_environment_is_not_told() {
     let fault = fill("${DANGLING}").unwrap_err();
-    assert!(
-        fault.message.contains("DANGLING") && !format!("{fault:?}").contains("GONE"),
-        "{fault:?}"
-    );
+    assert!(fault.message.contains("DANGLING") && !format!("{fault:?}").contains("GONE"), "{fault:?}");
 }
 
 /// Twenty variables that double each other would be a megabyte of text, or a million empty steps.
@@ -87,29 +84,19 @@ fn a_name_that_came_from_the_environment_is_not_told() {
 fn variables_that_multiply_each_other_are_refused() {
     for leaf in ["ha", ""] {
         let double = |i: usize| (format!("V{i}"), format!("${{V{0}}}${{V{0}}}", i + 1));
-        let env: Environment = (0..20)
-            .map(double)
-            .chain([("V20".to_owned(), leaf.to_owned())])
-            .collect();
+        let env: Environment = (0..20).map(double).chain([("V20".to_owned(), leaf.to_owned())]).collect();
         assert!(interpolate("${V0}", &env).is_err());
     }
     let long = Environment::from_iter([("LONG", "x".repeat(40_000))]);
     assert!(interpolate("${LONG}", &long).is_ok());
-    assert!(
-        interpolate("${LONG}${LONG}", &long)
-            .unwrap_err()
-            .message
-            .contains("longer than")
-    );
+    assert!(interpolate("${LONG}${LONG}", &long).unwrap_err().message.contains("longer than"));
 }
 
 #[test]
 fn deep_nesting_is_refused_and_no_stack_overflow() {
     let nested = "${X:-".repeat(10_000) + &"}".repeat(10_000);
     assert!(fill(&nested).unwrap_err().message.contains("too many"));
-    let chain: Environment = (0..10_000)
-        .map(|i| (format!("V{i}"), format!("${{V{}}}", i + 1)))
-        .collect();
+    let chain: Environment = (0..10_000).map(|i| (format!("V{i}"), format!("${{V{}}}", i + 1))).collect();
     assert!(interpolate("${V0}", &chain).is_err());
 }
 

@@ -59,10 +59,7 @@ impl fmt::Debug for Options {
 /// ends, since each round has less to read. `None` if nothing was left.
 pub(in crate::config) fn decode<T: DeserializeOwned>(mut tree: Node, problems: &mut Problems) -> Option<T> {
     loop {
-        let failure = match T::deserialize(Decoder {
-            node: &tree,
-            hidden: false,
-        }) {
+        let failure = match T::deserialize(Decoder { node: &tree, hidden: false }) {
             Ok(value) => return Some(value),
             Err(failure) => failure.seen_at(&tree, false),
         };
@@ -147,10 +144,9 @@ impl<'de> Deserializer<'de> for Decoder<'_> {
     /// By the core schema of YAML 1.2, where `no` is a text and `010` is ten.
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
         match &self.node.kind {
-            Kind::Sequence { items, .. } => visitor.visit_seq(Items {
-                items: items.iter().enumerate(),
-                hidden: self.hidden,
-            }),
+            Kind::Sequence { items, .. } => {
+                visitor.visit_seq(Items { items: items.iter().enumerate(), hidden: self.hidden })
+            }
             Kind::Mapping { entries, .. } => visitor.visit_map(Entries {
                 entries: entries.iter().enumerate(),
                 open: None,
@@ -225,10 +221,7 @@ impl<'de> Deserializer<'de> for Decoder<'_> {
         visitor: V,
     ) -> Result<V::Value, Failure> {
         match name {
-            LOCATED => visitor.visit_seq(Located {
-                decoder: self,
-                part: 0,
-            }),
+            LOCATED => visitor.visit_seq(Located { decoder: self, part: 0 }),
             ONE_OR_MANY => match &self.node.kind {
                 Kind::Sequence { .. } => self.deserialize_any(visitor),
                 _ => visitor.visit_newtype_struct(self),
@@ -291,13 +284,8 @@ impl<'de> SeqAccess<'de> for Items<'_> {
         let Some((index, node)) = self.items.next() else {
             return Ok(None);
         };
-        let value = seed.deserialize(Decoder {
-            node,
-            hidden: self.hidden,
-        });
-        value
-            .map(Some)
-            .map_err(|failure| failure.seen_at(node, self.hidden).inside(index))
+        let value = seed.deserialize(Decoder { node, hidden: self.hidden });
+        value.map(Some).map_err(|failure| failure.seen_at(node, self.hidden).inside(index))
     }
 }
 
@@ -316,22 +304,16 @@ impl<'de> MapAccess<'de> for Entries<'_> {
         };
         self.open = Some((index, entry));
         let key = seed.deserialize(entry.key.as_str().into_deserializer());
-        key.map(Some)
-            .map_err(|failure: Failure| failure.seen_at_key(entry).inside(index))
+        key.map(Some).map_err(|failure: Failure| failure.seen_at_key(entry).inside(index))
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Failure> {
         let Some((index, entry)) = self.open.take() else {
-            return Err(Failure::new(What::Sentence(
-                "was asked for before its key".into(),
-            )));
+            return Err(Failure::new(What::Sentence("was asked for before its key".into())));
         };
         let hidden = self.hidden || secret::looks_secret(&entry.key);
-        seed.deserialize(Decoder {
-            node: &entry.value,
-            hidden,
-        })
-        .map_err(|failure| failure.seen_at(&entry.value, hidden).inside(index))
+        seed.deserialize(Decoder { node: &entry.value, hidden })
+            .map_err(|failure| failure.seen_at(&entry.value, hidden).inside(index))
     }
 }
 
@@ -349,15 +331,9 @@ impl<'de> SeqAccess<'de> for Located<'_> {
         let Decoder { node, hidden } = self.decoder;
         match self.part {
             1 => {
-                let At {
-                    line,
-                    column,
-                    start,
-                    end,
-                } = node.at;
+                let At { line, column, start, end } = node.at;
                 let place = [u64::from(line), u64::from(column), start as u64, end as u64];
-                seed.deserialize(SeqDeserializer::new(place.into_iter()))
-                    .map(Some)
+                seed.deserialize(SeqDeserializer::new(place.into_iter())).map(Some)
             }
             2 => {
                 let written = match &node.kind {

@@ -43,14 +43,7 @@ pub(super) enum What {
 impl Failure {
     pub(super) fn new(what: What) -> Self {
         let message = String::new();
-        Self(Box::new(Details {
-            what,
-            at: None,
-            message,
-            help: None,
-            path: Vec::new(),
-            hidden: false,
-        }))
+        Self(Box::new(Details { what, at: None, message, help: None, path: Vec::new(), hidden: false }))
     }
 
     /// The value must not be shown.

@@ -27,12 +27,7 @@ pub struct Located<T> {
 impl<T> Located<T> {
     /// A value that was not written anywhere.
     pub fn nowhere(value: T) -> Self {
-        Self {
-            value,
-            at: At::default(),
-            written: String::new(),
-            lost: Vec::new(),
-        }
+        Self { value, at: At::default(), written: String::new(), lost: Vec::new() }
     }
 
     /// Whether `key` is missing, and nobody has been told yet.
@@ -69,17 +64,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Located<T> {
                 let written = parts.next_element()?.ok_or_else(missing)?;
                 let lost = parts.next_element()?.ok_or_else(missing)?;
                 let value = parts.next_element()?.ok_or_else(missing)?;
-                Ok(Located {
-                    value,
-                    at: At {
-                        line,
-                        column,
-                        start,
-                        end,
-                    },
-                    written,
-                    lost,
-                })
+                Ok(Located { value, at: At { line, column, start, end }, written, lost })
             }
         }
         deserializer.deserialize_newtype_struct(LOCATED, Parts(PhantomData))
@@ -112,9 +97,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
                 Ok(values)
             }
         }
-        deserializer
-            .deserialize_newtype_struct(ONE_OR_MANY, Values(PhantomData))
-            .map(Self)
+        deserializer.deserialize_newtype_struct(ONE_OR_MANY, Values(PhantomData)).map(Self)
     }
 }
 

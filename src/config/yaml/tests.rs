@@ -10,11 +10,7 @@ fn read<T: serde::de::DeserializeOwned>(text: &str) -> (Option<T>, Problems) {
 }
 
 fn messages(problems: &Problems) -> Vec<(u32, u32, String)> {
-    problems
-        .sorted()
-        .iter()
-        .map(|p| (p.at.line, p.at.column, p.message.clone()))
-        .collect()
+    problems.sorted().iter().map(|p| (p.at.line, p.at.column, p.message.clone())).collect()
 }
 
 #[derive(Debug, Default, Deserialize, PartialEq)]
@@ -34,18 +30,7 @@ struct Things {
 
 #[test]
 fn a_scalar_is_what_the_type_asks_for() {
-    for text in [
-        "1.10",
-        "010",
-        "no",
-        "0x1F",
-        "~",
-        "null",
-        "true",
-        "2024-01-01",
-        "off",
-        "+5",
-    ] {
+    for text in ["1.10", "010", "no", "0x1F", "~", "null", "true", "2024-01-01", "off", "+5"] {
         let (things, problems) = read::<Things>(&format!("text: {text}"));
         assert_eq!(things.unwrap().text, text, "{problems}");
         assert!(problems.is_empty());
@@ -55,10 +40,7 @@ fn a_scalar_is_what_the_type_asks_for() {
     );
     let things = things.unwrap();
     assert!(problems.is_empty(), "{problems}");
-    assert_eq!(
-        (things.port, things.small, things.ratio, things.yes),
-        (8080, -3, 1.0, true)
-    );
+    assert_eq!((things.port, things.small, things.ratio, things.yes), (8080, -3, 1.0, true));
     assert_eq!(
         (things.option, things.words, things.text.as_str()),
         (Some(7), Some(OneOrMany(vec!["5".into()])), "a\tb")
@@ -68,10 +50,7 @@ fn a_scalar_is_what_the_type_asks_for() {
 #[test]
 fn nothing_is_none() {
     for nothing in ["", "~", "null"] {
-        assert_eq!(
-            read::<Things>(&format!("option: {nothing}")).0,
-            Some(Things::default())
-        );
+        assert_eq!(read::<Things>(&format!("option: {nothing}")).0, Some(Things::default()));
     }
 }
 
@@ -100,13 +79,7 @@ fn every_mistake_is_found_in_one_pass_and_the_rest_is_read() {
         (11, 3, "unknown key `foo`"),
     ];
     let found = messages(&problems);
-    assert_eq!(
-        found
-            .iter()
-            .map(|(l, c, m)| (*l, *c, m.as_str()))
-            .collect::<Vec<_>>(),
-        expected
-    );
+    assert_eq!(found.iter().map(|(l, c, m)| (*l, *c, m.as_str())).collect::<Vec<_>>(), expected);
     let things = things.unwrap();
     assert_eq!((things.list, things.inner.unwrap().port), (vec![1, 3], 5));
 }
@@ -133,10 +106,7 @@ fn places_and_holes_are_known() {
     assert_eq!(outer.list.lost, ["-"]);
     let (things, _) = read::<Things>("# \u{e9}\ninner: { place: 'h\u{e9} llo' }");
     let place = things.unwrap().inner.unwrap().place.unwrap();
-    assert_eq!(
-        (place.at.line, place.at.column, place.written.as_str()),
-        (2, 17, "h\u{e9} llo")
-    );
+    assert_eq!((place.at.line, place.at.column, place.written.as_str()), (2, 17, "h\u{e9} llo"));
 }
 
 #[test]
@@ -151,21 +121,14 @@ fn what_is_no_map_is_told_where_it_is() {
         ("a: 1\nb: 'x\n", 2, "this is not YAML"),
         ("a: *nowhere", 1, "this is not YAML"),
         ("text: 1\n---\nb: 2\n", 2, "a second YAML document"),
-        (
-            "text: 1\nport: 2\ntext: 3\n",
-            3,
-            "`text` is already set at line 1",
-        ),
+        ("text: 1\nport: 2\ntext: 3\n", 3, "`text` is already set at line 1"),
         ("text: !mine x", 1, "a tag like `!name` means nothing here"),
         ("? [a]\n: 1", 1, "a key must be plain text"),
         ("inner: &a { inner: *a }", 1, "inside the value it is an alias of"),
     ] {
         let (_, problems) = read::<Things>(text);
         let found = messages(&problems);
-        assert!(
-            found.len() == 1 && found[0].2.contains(message),
-            "{text:?}: {found:?}"
-        );
+        assert!(found.len() == 1 && found[0].2.contains(message), "{text:?}: {found:?}");
         assert!(found[0].0.abs_diff(line) <= 1, "{text:?}: {found:?}");
     }
 }

@@ -34,10 +34,7 @@ pub(super) struct Survivor {
 
 impl Census {
     pub fn new(state_dir: &Path, provider: &str) -> Self {
-        Self {
-            path: state_dir.join(format!("processes-{provider}.json")),
-            writing: Mutex::default(),
-        }
+        Self { path: state_dir.join(format!("processes-{provider}.json")), writing: Mutex::default() }
     }
 
     /// Who is still there of those that were written down.
@@ -48,38 +45,18 @@ impl Census {
         let lines: BTreeMap<String, Line> = match serde_json::from_slice(&text) {
             Ok(lines) => lines,
             Err(error) => {
-                log::warn!(
-                    "{} cannot be read ({error}): starting without it",
-                    self.path.display()
-                );
+                log::warn!("{} cannot be read ({error}): starting without it", self.path.display());
                 return Vec::new();
             }
         };
-        let still_there = lines
-            .into_iter()
-            .filter(|(_, line)| started(line.group) == Some(line.started));
-        still_there
-            .map(|(app, line)| Survivor {
-                app,
-                group: line.group,
-                port: line.port,
-            })
-            .collect()
+        let still_there = lines.into_iter().filter(|(_, line)| started(line.group) == Some(line.started));
+        still_there.map(|(app, line)| Survivor { app, group: line.group, port: line.port }).collect()
     }
 
     /// Replaces what was written. A failure is logged: the processes themselves are well.
     pub fn write<'a>(&self, running: impl Iterator<Item = (&'a str, i32, u16)>) {
         let lines: BTreeMap<_, _> = running
-            .filter_map(|(app, group, port)| {
-                Some((
-                    app,
-                    Line {
-                        group,
-                        started: started(group)?,
-                        port,
-                    },
-                ))
-            })
+            .filter_map(|(app, group, port)| Some((app, Line { group, started: started(group)?, port })))
             .collect();
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let beside = self.path.with_extension("json.new");
@@ -117,11 +94,7 @@ mod tests {
         let census = Census::new(folder.path(), "local");
         let me = i32::try_from(std::process::id()).unwrap();
         census.write([("hello", me, 20_000), ("gone", i32::MAX, 20_001)].into_iter());
-        let found: Vec<_> = census
-            .survivors()
-            .into_iter()
-            .map(|s| (s.app, s.group, s.port))
-            .collect();
+        let found: Vec<_> = census.survivors().into_iter().map(|s| (s.app, s.group, s.port)).collect();
         assert_eq!(found, [("hello".to_owned(), me, 20_000)]);
 
         let text = fs::read_to_string(&census.path).unwrap();

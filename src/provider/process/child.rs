@@ -24,9 +24,8 @@ use super::{ProcessApp, keeper, output, port};
 use crate::{app::Endpoint, provider::ProviderError};
 
 /// What a child inherits of our environment. Not all of it: ours may hold the tokens of provider accounts.
-const INHERITED: &[&str] = &[
-    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR",
-];
+const INHERITED: &[&str] =
+    &["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR"];
 
 /// How often a group is asked whether it is gone. `kill(2)` with signal 0 is all there is to ask.
 const ASK_EVERY: Duration = Duration::from_millis(20);
@@ -53,22 +52,14 @@ impl Child {
             None => port::free().ok_or_else(|| failed("no free port is left for it".into()))?,
         };
         let filled = |text: &str| text.replace("{port}", &port.to_string());
-        let (program, arguments) = app
-            .command
-            .split_first()
-            .ok_or_else(|| ProviderError::Refused("it has no command".into()))?;
+        let (program, arguments) =
+            app.command.split_first().ok_or_else(|| ProviderError::Refused("it has no command".into()))?;
         let program = filled(program);
         let mut command = Command::new(&program);
         command.args(arguments.iter().map(|argument| filled(argument)));
         command.env_clear();
-        command.envs(
-            INHERITED
-                .iter()
-                .filter_map(|&key| std::env::var_os(key).map(|value| (key, value))),
-        );
-        command
-            .env("PORT", port.to_string())
-            .env("HOST", Ipv4Addr::LOCALHOST.to_string());
+        command.envs(INHERITED.iter().filter_map(|&key| std::env::var_os(key).map(|value| (key, value))));
+        command.env("PORT", port.to_string()).env("HOST", Ipv4Addr::LOCALHOST.to_string());
         command.envs(app.env.iter().map(|(key, value)| (key, filled(value))));
         command.envs(marker.map(|marker| (keeper::MARKER, marker)));
         if let Some(folder) = &app.cwd {
@@ -81,15 +72,13 @@ impl Child {
             Some(path) => {
                 let file =
                     append_to(path).map_err(|e| failed(format!("cannot write {}: {e}", path.display())))?;
-                let copy = file
-                    .try_clone()
-                    .map_err(|e| failed(format!("cannot write {}: {e}", path.display())))?;
+                let copy =
+                    file.try_clone().map_err(|e| failed(format!("cannot write {}: {e}", path.display())))?;
                 command.stdout(file).stderr(copy)
             }
         };
-        let mut process = command
-            .spawn()
-            .map_err(|error| failed(format!("cannot run {program}: {error}")))?;
+        let mut process =
+            command.spawn().map_err(|error| failed(format!("cannot run {program}: {error}")))?;
         let Some(group) = process.id().and_then(|id| i32::try_from(id).ok()) else {
             return Err(failed(format!("{program} ended at once")));
         };
@@ -125,12 +114,7 @@ impl Child {
     }
 
     fn new(group: i32, port: u16) -> Self {
-        Self {
-            group,
-            port,
-            stopping: AtomicBool::new(false),
-            exit: watch::Sender::new(None),
-        }
+        Self { group, port, stopping: AtomicBool::new(false), exit: watch::Sender::new(None) }
     }
 
     /// The id of the process group, which is that of its first process.
@@ -140,9 +124,7 @@ impl Child {
 
     /// Where it was told to listen.
     pub fn endpoint(&self) -> Endpoint {
-        Endpoint {
-            address: SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)),
-        }
+        Endpoint { address: SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)) }
     }
 
     /// Why it ended, if it has.
@@ -158,11 +140,7 @@ impl Child {
     /// Waits until its first process has ended, and says why.
     pub async fn ended(&self) -> String {
         let mut exit = self.exit.subscribe();
-        exit.wait_for(Option::is_some)
-            .await
-            .ok()
-            .and_then(|reason| reason.clone())
-            .unwrap_or_default()
+        exit.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone()).unwrap_or_default()
     }
 
     /// SIGTERM to the group, up to `grace` for all of it to end, then SIGKILL. Returns when the group is gone.

@@ -77,10 +77,7 @@ struct Typed {
 
 /// An app that runs as a child process.
 #[derive(Deserialize, JsonSchema)]
-#[serde(
-    deny_unknown_fields,
-    expecting = "an app: a map with `name`, `command` and so on"
-)]
+#[serde(deny_unknown_fields, expecting = "an app: a map with `name`, `command` and so on")]
 #[schemars(rename = "ProcessApp")]
 struct TypedApp {
     /// The app answers at NAME.DOMAIN. Unique in this entry.
@@ -185,9 +182,7 @@ pub fn configure(entry: &ProviderEntry, problems: &mut Problems) -> Option<Arc<d
         config: ProcessConfig {
             apps: BTreeMap::new(),
             leave_running: typed.leave_running.is_some_and(|leave| leave.value),
-            stop_grace: typed
-                .stop_grace
-                .map_or(Duration::from_secs(10), |period| period.0),
+            stop_grace: typed.stop_grace.map_or(Duration::from_secs(10), |period| period.0),
         },
         declared: Vec::new(),
         shown: Value::Null,
@@ -203,17 +198,12 @@ pub fn configure(entry: &ProviderEntry, problems: &mut Problems) -> Option<Arc<d
 /// The ports that apps of an entry name, and where. For checks across entries.
 pub fn ports(options: &Options) -> Vec<(u16, At)> {
     let apps = typed(options).and_then(|typed| typed.apps).unwrap_or_default();
-    apps.into_iter()
-        .filter_map(|app| app.value.port.map(|port| (port.0, port.at)))
-        .collect()
+    apps.into_iter().filter_map(|app| app.value.port.map(|port| (port.0, port.at))).collect()
 }
 
 /// Where an entry says `leave_running: true`, if it does.
 pub fn leaves_running(options: &Options) -> Option<At> {
-    typed(options)?
-        .leave_running
-        .filter(|leave| leave.value)
-        .map(|leave| leave.at)
+    typed(options)?.leave_running.filter(|leave| leave.value).map(|leave| leave.at)
 }
 
 /// The options once more, whose problems have been told.
@@ -239,21 +229,12 @@ impl Entry {
             return;
         };
         if let Some(first) = self.declared.iter().find(|first| first.name == name.0) {
-            problems.push(
-                name.at,
-                format!(
-                    "the app name `{}` is taken at line {}",
-                    name.written, first.at.line
-                ),
-            );
+            problems
+                .push(name.at, format!("the app name `{}` is taken at line {}", name.written, first.at.line));
         }
         let hosts = app.hosts.iter().flat_map(|hosts| &hosts.0);
         let hosts = hosts.map(|host| (host.0.clone(), host.at)).collect();
-        self.declared.push(DeclaredApp {
-            name: name.0.clone(),
-            at: name.at,
-            hosts,
-        });
+        self.declared.push(DeclaredApp { name: name.0.clone(), at: name.at, hosts });
         if let Some((needed, shown)) = self.build(app, &name.written, problems) {
             as_typed.apps.insert(as_written(name, &name.0), shown);
             self.config.apps.insert(name.0.clone(), needed);
@@ -276,10 +257,7 @@ impl Entry {
         if let (Some(command), Some(words)) = (&typed.command, words) {
             let first_is_empty = words.first().is_none_or(|word| word.trim().is_empty());
             if first_is_empty && command.lost.is_empty() {
-                problems.push(
-                    command.at,
-                    "`command` is empty: write the program and its arguments",
-                );
+                problems.push(command.at, "`command` is empty: write the program and its arguments");
             }
             for word in words.iter().filter(|word| word.contains('\0')) {
                 problems.push(word.at, "a NUL byte cannot be given to a program");
@@ -328,10 +306,7 @@ fn readiness(typed: Option<&Ready>, problems: &mut Problems) -> Readiness {
     }
     if let Some(status) = typed.and_then(|typed| typed.status.as_ref()) {
         if status.0.is_empty() && status.lost.is_empty() {
-            problems.push(
-                status.at,
-                "`status` is an empty list: the app would never be ready",
-            );
+            problems.push(status.at, "`status` is an empty list: the app would never be ready");
         }
         ready.status = status.value.0.iter().map(|range| (range.0, range.1)).collect();
     }
@@ -387,12 +362,7 @@ impl ProviderConfig for ProcessConfig {
 }
 
 fn show_app(name: &str, app: &ProcessApp) -> Value {
-    let AppSettings {
-        hosts,
-        idle_timeout,
-        wake_timeout,
-        ready,
-    } = &app.settings;
+    let AppSettings { hosts, idle_timeout, wake_timeout, ready } = &app.settings;
     let status = ready.status.iter().map(|(low, high)| match low == high {
         true => low.to_string(),
         false => format!("{low}-{high}"),
@@ -406,12 +376,8 @@ fn show_app(name: &str, app: &ProcessApp) -> Value {
         shown["cwd"] = cwd.to_string_lossy().into();
     }
     if !app.env.is_empty() {
-        shown["env"] = app
-            .env
-            .keys()
-            .map(|name| (name.clone(), "***".into()))
-            .collect::<serde_json::Map<_, _>>()
-            .into();
+        shown["env"] =
+            app.env.keys().map(|name| (name.clone(), "***".into())).collect::<serde_json::Map<_, _>>().into();
     }
     if let Some(port) = app.port {
         shown["port"] = port.into();

@@ -51,14 +51,7 @@ impl Keeper {
         let marker = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
         let pipe = spawn(&program, &marker)
             .map_err(|error| ProviderError::Failed(format!("cannot start {}: {error}", program.display())))?;
-        Ok(Self {
-            program,
-            marker,
-            link: Mutex::new(Link {
-                pipe,
-                watched: BTreeSet::new(),
-            }),
-        })
+        Ok(Self { program, marker, link: Mutex::new(Link { pipe, watched: BTreeSet::new() }) })
     }
 
     /// The value of [`MARKER`] for children.
@@ -88,9 +81,7 @@ impl Keeper {
         // Somebody killed the keeper. A new one has to be told of everybody.
         log::warn!("the keeper of child processes is gone; starting another");
         let again = spawn(&self.program, &self.marker).and_then(|mut pipe| {
-            link.watched
-                .iter()
-                .try_for_each(|group| writeln!(pipe, "+{group}"))?;
+            link.watched.iter().try_for_each(|group| writeln!(pipe, "+{group}"))?;
             link.pipe = pipe;
             Ok(())
         });
@@ -111,14 +102,9 @@ fn spawn(program: &PathBuf, marker: &str) -> io::Result<ChildStdin> {
         .stdout(Stdio::null())
         .stderr(Stdio::inherit())
         .spawn()?;
-    let pipe = child
-        .stdin
-        .take()
-        .ok_or_else(|| io::Error::other("it has no standard input"))?;
+    let pipe = child.stdin.take().ok_or_else(|| io::Error::other("it has no standard input"))?;
     // Reaps it, should it ever end before us.
-    std::thread::Builder::new()
-        .name("keeper".into())
-        .spawn(move || child.wait())?;
+    std::thread::Builder::new().name("keeper".into()).spawn(move || child.wait())?;
     Ok(pipe)
 }
 
@@ -137,10 +123,7 @@ pub fn main() -> ExitCode {
     end(&groups, &marker, Signal::SIGTERM);
     let deadline = Instant::now() + GRACE;
     while Instant::now() < deadline && any_left(&groups, &marker) {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "this process has one thread and nothing else to do"
-        )]
+        #[expect(clippy::disallowed_methods, reason = "this process has one thread and nothing else to do")]
         std::thread::sleep(Duration::from_millis(20));
     }
     end(&groups, &marker, Signal::SIGKILL);
@@ -157,9 +140,7 @@ fn end(groups: &BTreeSet<i32>, marker: &str, signal: Signal) {
 }
 
 fn any_left(groups: &BTreeSet<i32>, marker: &str) -> bool {
-    groups
-        .iter()
-        .any(|&group| killpg(Pid::from_raw(group), None) != Err(Errno::ESRCH))
+    groups.iter().any(|&group| killpg(Pid::from_raw(group), None) != Err(Errno::ESRCH))
         || marked(marker).next().is_some()
 }
 
@@ -174,9 +155,7 @@ fn marked(marker: &str) -> impl Iterator<Item = Pid> {
         .filter(move |&id| usable && id != me)
         .filter(move |id| {
             let environment = fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
-            environment
-                .split(|&byte| byte == 0)
-                .any(|entry| entry == wanted.as_bytes())
+            environment.split(|&byte| byte == 0).any(|entry| entry == wanted.as_bytes())
         })
         .filter_map(|id| i32::try_from(id).ok().map(Pid::from_raw))
 }

@@ -47,10 +47,7 @@ fn connect(config: &ProcessConfig, context: ProviderContext) -> Result<Arc<dyn P
         Some(program) if !config.leave_running => Some(Keeper::start(program.clone())?),
         _ => None,
     };
-    let census = context
-        .state_dir
-        .as_ref()
-        .map(|dir| census::Census::new(dir, &context.name));
+    let census = context.state_dir.as_ref().map(|dir| census::Census::new(dir, &context.name));
     let provider = Arc::new(Processes {
         config: ArcSwap::from_pointee(config.clone()),
         children: Mutex::default(),
@@ -94,12 +91,7 @@ impl Processes {
     }
 
     fn turn(&self, app: &str) -> Arc<tokio::sync::Mutex<()>> {
-        self.busy
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry(app.to_owned())
-            .or_default()
-            .clone()
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner).entry(app.to_owned()).or_default().clone()
     }
 
     fn status_now(&self, app: &str) -> (AppStatus, Option<Endpoint>) {
@@ -159,11 +151,7 @@ impl Processes {
                 }
             }
             provider.write_census();
-            let event = super::ProviderEvent {
-                provider: provider.context.name.clone(),
-                app,
-                exited: reason,
-            };
+            let event = super::ProviderEvent { provider: provider.context.name.clone(), app, exited: reason };
             let _ = provider.context.events.send(event);
         });
     }
@@ -179,9 +167,7 @@ impl Processes {
             })
             .collect();
         census.write(
-            running
-                .iter()
-                .map(|(app, child)| (app.as_str(), child.group(), child.endpoint().address.port())),
+            running.iter().map(|(app, child)| (app.as_str(), child.group(), child.endpoint().address.port())),
         );
     }
 
@@ -208,12 +194,7 @@ impl Provider for ProcessProvider {
         let config = self.0.config.load();
         let info = config.apps.iter().map(|(name, app)| {
             let (status, endpoint) = self.0.status_now(name);
-            AppInfo {
-                name: name.clone(),
-                status,
-                endpoint,
-                settings: app.settings.clone(),
-            }
+            AppInfo { name: name.clone(), status, endpoint, settings: app.settings.clone() }
         });
         Ok(info.collect())
     }
@@ -232,10 +213,7 @@ impl Provider for ProcessProvider {
             return Err(ProviderError::Refused("the gateway is shutting down".into()));
         }
         let config = self.0.config.load_full();
-        let spec = config
-            .apps
-            .get(app)
-            .ok_or_else(|| ProviderError::NotFound(app.to_owned()))?;
+        let spec = config.apps.get(app).ok_or_else(|| ProviderError::NotFound(app.to_owned()))?;
         let marker = self.0.keeper.as_ref().map(|keeper| keeper.marker());
         let child = Child::spawn(app, spec, marker, self.0.log_file(app).as_deref())?;
         let endpoint = child.endpoint();

@@ -68,9 +68,7 @@ async fn read(app: String, mut stream: impl AsyncRead + Unpin, last: Arc<Mutex<O
 }
 
 fn tell(app: &str, line: &mut Vec<u8>, last: &Mutex<Option<String>>) {
-    let text = String::from_utf8_lossy(line)
-        .trim_end()
-        .replace(char::is_control, "\u{fffd}");
+    let text = String::from_utf8_lossy(line).trim_end().replace(char::is_control, "\u{fffd}");
     line.clear();
     if text.is_empty() {
         return;
@@ -90,10 +88,7 @@ mod tests {
             ("no newline at the end", Some("no newline at the end".to_owned())),
             ("", None),
             ("\n\n \n", None),
-            (
-                "bell\u{7}\u{1b}[31m\n",
-                Some("bell\u{fffd}\u{fffd}[31m".to_owned()),
-            ),
+            ("bell\u{7}\u{1b}[31m\n", Some("bell\u{fffd}\u{fffd}[31m".to_owned())),
             (&"x".repeat(10_000), Some("x".repeat(10_000 - 2 * LONGEST_LINE))),
         ] {
             let last = Arc::new(Mutex::new(None));

@@ -29,10 +29,7 @@ pub fn estimate(boots: &[Duration]) -> Option<Estimate> {
             (seen * 100 >= total * percent).then_some(boot)
         })
     };
-    Some(Estimate {
-        p50: percentile(50)?,
-        p90: percentile(90)?,
-    })
+    Some(Estimate { p50: percentile(50)?, p90: percentile(90)? })
 }
 
 /// How far the bar is after `elapsed`, from 0 to 0.9: `0.9 * (1 - exp(-1.6 * t / p50))`.

@@ -1,10 +1,8 @@
 //! Which of our languages a reader likes best.
 
 /// The languages we speak: which, its tag, its words. The first one is for everybody else.
-pub(super) const LANGUAGES: [(Language, &str, &str); 2] = [
-    (Language::En, "en", include_str!("en.json")),
-    (Language::Fr, "fr", include_str!("fr.json")),
-];
+pub(super) const LANGUAGES: [(Language, &str, &str); 2] =
+    [(Language::En, "en", include_str!("en.json")), (Language::Fr, "fr", include_str!("fr.json"))];
 
 /// A language we have all words in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -47,10 +45,7 @@ impl Language {
 
     /// The language tag, as in `lang` and `Content-Language`.
     pub fn tag(self) -> &'static str {
-        LANGUAGES
-            .iter()
-            .find(|row| row.0 == self)
-            .map_or("en", |row| row.1)
+        LANGUAGES.iter().find(|row| row.0 == self).map_or("en", |row| row.1)
     }
 }
 

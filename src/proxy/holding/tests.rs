@@ -18,31 +18,19 @@ fn waking() -> Wake<'static> {
     Wake {
         app: "notes",
         elapsed: 4 * SECOND,
-        usual: Some(Estimate {
-            p50: 12 * SECOND,
-            p90: 20 * SECOND,
-        }),
+        usual: Some(Estimate { p50: 12 * SECOND, p90: 20 * SECOND }),
         stage: Stage::Waking(Step::Starting),
         posted: false,
     }
 }
 
 fn posted() -> Wake<'static> {
-    Wake {
-        posted: true,
-        ..waking()
-    }
+    Wake { posted: true, ..waking() }
 }
 
 fn failed() -> Wake<'static> {
-    let failure = Failure {
-        reference: "7f3a9c21",
-        retry_after: 30 * SECOND,
-    };
-    Wake {
-        stage: Stage::Failed(failure),
-        ..waking()
-    }
+    let failure = Failure { reference: "7f3a9c21", retry_after: 30 * SECOND };
+    Wake { stage: Stage::Failed(failure), ..waking() }
 }
 
 /// Every kind of page in every language, for what must hold for all of them.
@@ -60,24 +48,12 @@ fn every_page(app: &str, reference: &str) -> Vec<(String, Page)> {
                     Stage::Failed(failure) => Stage::Failed(Failure { reference, ..failure }),
                     waking => waking,
                 };
-                let page = pages.holding(
-                    &Wake {
-                        app,
-                        elapsed,
-                        usual,
-                        stage,
-                        ..wake
-                    },
-                    language,
-                );
+                let page = pages.holding(&Wake { app, elapsed, usual, stage, ..wake }, language);
                 all.push((format!("{name}, {timing}, {tag}"), page));
             }
         }
         for status in STATUSES {
-            all.push((
-                format!("{status}, {tag}"),
-                pages.error(ErrorPage { status, reference }, language),
-            ));
+            all.push((format!("{status}, {tag}"), pages.error(ErrorPage { status, reference }, language)));
         }
     }
     assert_eq!(all.len(), 36);
@@ -85,10 +61,7 @@ fn every_page(app: &str, reference: &str) -> Vec<(String, Page)> {
 }
 
 fn nonce_of(page: &Page) -> &str {
-    let (_, rest) = page
-        .csp
-        .split_once("style-src 'nonce-")
-        .expect("the policy names a nonce");
+    let (_, rest) = page.csp.split_once("style-src 'nonce-").expect("the policy names a nonce");
     rest.split_once('\'').expect("the nonce ends").0
 }
 
@@ -105,14 +78,7 @@ fn every_page_fits_its_budget() {
 #[test]
 fn no_page_asks_for_anything_elsewhere() {
     for (which, page) in every_page("notes", "7f3a9c21") {
-        for outside in [
-            "http://",
-            "https://",
-            "src=",
-            "@import",
-            "url(",
-            "<link rel=\"stylesheet\"",
-        ] {
+        for outside in ["http://", "https://", "src=", "@import", "url(", "<link rel=\"stylesheet\""] {
             assert!(!page.body.contains(outside), "{which} contains {outside}");
         }
         assert_eq!(
@@ -120,11 +86,7 @@ fn no_page_asks_for_anything_elsewhere() {
             1,
             "{which}: icon only"
         );
-        assert!(
-            page.body
-                .contains("<link rel=\"icon\" href=\"data:image/svg+xml,"),
-            "{which}"
-        );
+        assert!(page.body.contains("<link rel=\"icon\" href=\"data:image/svg+xml,"), "{which}");
     }
 }
 
@@ -132,22 +94,11 @@ fn no_page_asks_for_anything_elsewhere() {
 fn every_page_has_the_bones_of_a_page() {
     for (which, page) in every_page("notes", "7f3a9c21") {
         let tag = which.rsplit(' ').next().unwrap_or_default();
-        assert!(
-            page.body
-                .starts_with(&format!("<!doctype html>\n<html lang=\"{tag}\">")),
-            "{which}"
-        );
+        assert!(page.body.starts_with(&format!("<!doctype html>\n<html lang=\"{tag}\">")), "{which}");
         assert_eq!(page.body.matches("<h1>").count(), 1, "{which}");
         assert_eq!(page.body.matches("<main").count(), 1, "{which}");
-        assert!(
-            page.body.contains("<meta name=\"robots\" content=\"noindex\">"),
-            "{which}"
-        );
-        assert!(
-            page.body
-                .contains("<meta name=\"referrer\" content=\"same-origin\">"),
-            "{which}"
-        );
+        assert!(page.body.contains("<meta name=\"robots\" content=\"noindex\">"), "{which}");
+        assert!(page.body.contains("<meta name=\"referrer\" content=\"same-origin\">"), "{which}");
         assert!(
             !page.body.contains("{{") && !page.body.contains("{%") && !page.body.contains("{#-"),
             "{which}"
@@ -166,24 +117,11 @@ fn the_policy_allows_what_carries_the_nonce_and_nothing_else() {
         );
         assert_eq!(page.csp, expected, "{which}");
         for element in ["style", "script"] {
-            let with_nonce = page
-                .body
-                .matches(&format!("<{element} nonce=\"{nonce}\">"))
-                .count();
-            assert_eq!(
-                page.body.matches(&format!("<{element}")).count(),
-                with_nonce,
-                "{which}: {element}"
-            );
+            let with_nonce = page.body.matches(&format!("<{element} nonce=\"{nonce}\">")).count();
+            assert_eq!(page.body.matches(&format!("<{element}")).count(), with_nonce, "{which}: {element}");
         }
-        assert!(
-            !page.body.contains(" style=\""),
-            "{which} has a style attribute, which the policy blocks"
-        );
-        assert!(
-            !page.body.contains(" onclick=") && !page.body.contains("javascript:"),
-            "{which}"
-        );
+        assert!(!page.body.contains(" style=\""), "{which} has a style attribute, which the policy blocks");
+        assert!(!page.body.contains(" onclick=") && !page.body.contains("javascript:"), "{which}");
     }
 }
 
@@ -196,13 +134,7 @@ fn no_two_pages_share_a_nonce() {
 
 #[test]
 fn a_hostile_name_is_only_text() {
-    for name in [
-        HOSTILE,
-        "\" autofocus onfocus=alert(1) x=\"",
-        "' x='<b>",
-        "{{ t.lang }}{% raw %}",
-        "<!--",
-    ] {
+    for name in [HOSTILE, "\" autofocus onfocus=alert(1) x=\"", "' x='<b>", "{{ t.lang }}{% raw %}", "<!--"] {
         let harmless = every_page("notes", "7f3a9c21");
         for ((which, page), (_, model)) in every_page(name, name).into_iter().zip(harmless) {
             // The same elements and attributes as with a harmless name: nothing that was handed in became markup.
@@ -213,18 +145,8 @@ fn a_hostile_name_is_only_text() {
             assert!(!page.body.contains(HOSTILE), "{which}");
         }
     }
-    let page = pages().holding(
-        &Wake {
-            app: HOSTILE,
-            ..waking()
-        },
-        Language::En,
-    );
-    assert!(
-        page.body
-            .contains("<h1>&lt;&#x2f;script&gt;&lt;script&gt;alert(1)"),
-        "shown as it is written"
-    );
+    let page = pages().holding(&Wake { app: HOSTILE, ..waking() }, Language::En);
+    assert!(page.body.contains("<h1>&lt;&#x2f;script&gt;&lt;script&gt;alert(1)"), "shown as it is written");
 }
 
 #[test]
@@ -251,20 +173,12 @@ fn all_languages_have_the_same_words_and_gaps() {
     let (_, first) = &words[0];
     assert!(first.len() > 40, "found {} words", first.len());
     for (tag, words) in &words {
-        assert_eq!(
-            words.keys().collect::<Vec<_>>(),
-            first.keys().collect::<Vec<_>>(),
-            "{tag}"
-        );
+        assert_eq!(words.keys().collect::<Vec<_>>(), first.keys().collect::<Vec<_>>(), "{tag}");
         assert_eq!(words["lang"], *tag);
         for (key, text) in words {
             assert!(!text.trim().is_empty(), "{tag}: {key}");
             for gap in ["{app}", "{time}", "{m}", "{s}"] {
-                assert_eq!(
-                    text.contains(gap),
-                    first[key].contains(gap),
-                    "{tag}: {gap} in {key}"
-                );
+                assert_eq!(text.contains(gap), first[key].contains(gap), "{tag}: {gap} in {key}");
             }
         }
     }
@@ -272,10 +186,7 @@ fn all_languages_have_the_same_words_and_gaps() {
 
 #[test]
 fn french_spaces_do_not_break() {
-    let (_, _, json) = LANGUAGES
-        .iter()
-        .find(|row| row.0 == Language::Fr)
-        .expect("French");
+    let (_, _, json) = LANGUAGES.iter().find(|row| row.0 == Language::Fr).expect("French");
     let words: BTreeMap<String, String> = serde_json::from_str(json).expect("an object of strings");
     for (key, text) in words {
         assert!(!text.contains('\''), "{key}: a typewriter apostrophe");
@@ -320,19 +231,8 @@ fn a_waking_page_comes_back_by_itself_with_and_without_scripts() {
     assert_eq!(page.matches("location.replace(").count(), 1);
     assert!(page.contains("<noscript><meta http-equiv=\"refresh\" content=\"5\"></noscript>"));
     assert!(page.contains("<a href=\"\">Open now</a>"));
-    let slow = Estimate {
-        p50: 60 * SECOND,
-        p90: 90 * SECOND,
-    };
-    let page = pages()
-        .holding(
-            &Wake {
-                usual: Some(slow),
-                ..waking()
-            },
-            Language::En,
-        )
-        .body;
+    let slow = Estimate { p50: 60 * SECOND, p90: 90 * SECOND };
+    let page = pages().holding(&Wake { usual: Some(slow), ..waking() }, Language::En).body;
     assert!(page.contains("content=\"20\"></noscript>"));
 }
 
@@ -361,28 +261,14 @@ fn a_failed_wake_says_so_and_does_nothing_by_itself() {
     for active in ["<script", "http-equiv", "progressbar"] {
         assert!(!page.contains(active), "{active}");
     }
-    let now = Failure {
-        reference: "",
-        retry_after: Duration::ZERO,
-    };
-    let page = pages()
-        .holding(
-            &Wake {
-                stage: Stage::Failed(now),
-                ..waking()
-            },
-            Language::En,
-        )
-        .body;
+    let now = Failure { reference: "", retry_after: Duration::ZERO };
+    let page = pages().holding(&Wake { stage: Stage::Failed(now), ..waking() }, Language::En).body;
     assert!(!page.contains("again in about") && page.contains("id=\"trace\" hidden"));
 }
 
 #[test]
 fn the_page_joins_a_wake_in_the_middle() {
-    let probing = Wake {
-        stage: Stage::Waking(Step::Probing),
-        ..waking()
-    };
+    let probing = Wake { stage: Stage::Waking(Step::Probing), ..waking() };
     let page = pages().holding(&probing, Language::En).body;
     assert!(
         page.contains("data-elapsed=\"4000\" data-p50=\"12000\" data-p90=\"20000\" data-step=\"probing\"")
@@ -398,40 +284,16 @@ fn the_page_joins_a_wake_in_the_middle() {
 
 #[test]
 fn the_page_claims_nothing_it_does_not_know() {
-    let page = pages()
-        .holding(
-            &Wake {
-                usual: None,
-                ..waking()
-            },
-            Language::En,
-        )
-        .body;
+    let page = pages().holding(&Wake { usual: None, ..waking() }, Language::En).body;
     assert!(!page.contains("aria-valuenow=") && !page.contains("%}</style>"));
     assert!(page.contains("class=\"bar unsure\"") && page.contains("There is no estimate yet"));
 
-    let page = pages()
-        .holding(
-            &Wake {
-                elapsed: 21 * SECOND,
-                ..waking()
-            },
-            Language::En,
-        )
-        .body;
+    let page = pages().holding(&Wake { elapsed: 21 * SECOND, ..waking() }, Language::En).body;
     assert!(
         page.contains("id=\"usual\">This is taking longer than usual.") && !page.contains("Usually about")
     );
 
-    let page = pages()
-        .holding(
-            &Wake {
-                elapsed: 15 * SECOND,
-                ..waking()
-            },
-            Language::En,
-        )
-        .body;
+    let page = pages().holding(&Wake { elapsed: 15 * SECOND, ..waking() }, Language::En).body;
     assert!(page.contains("aria-valuetext=\"any moment now\""));
 }
 
@@ -439,43 +301,16 @@ fn the_page_claims_nothing_it_does_not_know() {
 fn an_error_has_words_a_status_and_a_reference() {
     let mut titles = HashSet::new();
     for status in STATUSES {
-        let page = pages()
-            .error(
-                ErrorPage {
-                    status,
-                    reference: "7f3a9c21",
-                },
-                Language::En,
-            )
-            .body;
+        let page = pages().error(ErrorPage { status, reference: "7f3a9c21" }, Language::En).body;
         let (_, rest) = page.split_once("<h1>").expect("a heading");
         titles.insert(rest.split_once("</h1>").expect("its end").0.to_owned());
-        assert!(
-            page.contains(&format!("{status} · Reference <code>7f3a9c21</code>")),
-            "{status}"
-        );
-        assert_eq!(
-            page.contains("<a href=\"\">Try again</a>"),
-            matches!(status, 502..=504),
-            "{status}"
-        );
+        assert!(page.contains(&format!("{status} · Reference <code>7f3a9c21</code>")), "{status}");
+        assert_eq!(page.contains("<a href=\"\">Try again</a>"), matches!(status, 502..=504), "{status}");
         assert!(!page.contains("<script"), "{status}");
     }
-    assert_eq!(
-        titles.len(),
-        STATUSES.len(),
-        "each has a title of its own: {titles:?}"
-    );
+    assert_eq!(titles.len(), STATUSES.len(), "each has a title of its own: {titles:?}");
     assert!(!titles.contains(""));
-    let page = pages()
-        .error(
-            ErrorPage {
-                status: 404,
-                reference: "",
-            },
-            Language::Fr,
-        )
-        .body;
+    let page = pages().error(ErrorPage { status: 404, reference: "" }, Language::Fr).body;
     assert!(page.contains("Il n’y a rien à cette adresse") && !page.contains("<code>"));
 }
 
@@ -483,17 +318,8 @@ fn an_error_has_words_a_status_and_a_reference() {
 fn a_page_that_cannot_be_rendered_is_still_a_page() {
     for broken in ["{{ nobody_set_this }}", "{{ t.no_such_word }}"] {
         let mut pages = pages();
-        pages
-            .templates
-            .add_template_owned("page", broken)
-            .expect("it parses");
-        let page = pages.holding(
-            &Wake {
-                app: HOSTILE,
-                ..waking()
-            },
-            Language::Fr,
-        );
+        pages.templates.add_template_owned("page", broken).expect("it parses");
+        let page = pages.holding(&Wake { app: HOSTILE, ..waking() }, Language::Fr);
         assert!(page.body.contains("<html lang=\"fr\">") && page.body.contains("<a href=\"\">Réessayer</a>"));
         assert!(page.csp.starts_with("default-src 'none';") && !page.body.contains("<script"));
         assert!(
@@ -515,10 +341,7 @@ fn progress_grows_and_never_arrives() {
         }
         assert!(progress(Duration::MAX, p50) <= 0.9);
     }
-    assert!(
-        (progress(12 * SECOND, 12 * SECOND) - 0.7183).abs() < 0.0001,
-        "72 % at p50"
-    );
+    assert!((progress(12 * SECOND, 12 * SECOND) - 0.7183).abs() < 0.0001, "72 % at p50");
 }
 
 #[test]
@@ -530,43 +353,19 @@ fn the_script_draws_the_same_curve() {
 fn an_estimate_needs_three_boots() {
     assert_eq!(estimate(&[]), None);
     assert_eq!(estimate(&seconds(&[3, 4])), None);
-    assert_eq!(
-        estimate(&seconds(&[4, 4, 4])),
-        Some(Estimate {
-            p50: 4 * SECOND,
-            p90: 4 * SECOND
-        })
-    );
+    assert_eq!(estimate(&seconds(&[4, 4, 4])), Some(Estimate { p50: 4 * SECOND, p90: 4 * SECOND }));
 }
 
 #[test]
 fn an_estimate_believes_recent_boots_more() {
     // Weights 1 to 10: of 55, half is reached at the boot of 7 s (28), nine tenths at that of 10 s (55).
     let growing = estimate(&seconds(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]));
-    assert_eq!(
-        growing,
-        Some(Estimate {
-            p50: 7 * SECOND,
-            p90: 10 * SECOND
-        })
-    );
+    assert_eq!(growing, Some(Estimate { p50: 7 * SECOND, p90: 10 * SECOND }));
     let shrinking = estimate(&seconds(&[10, 9, 8, 7, 6, 5, 4, 3, 2, 1]));
-    assert_eq!(
-        shrinking,
-        Some(Estimate {
-            p50: 4 * SECOND,
-            p90: 8 * SECOND
-        })
-    );
+    assert_eq!(shrinking, Some(Estimate { p50: 4 * SECOND, p90: 8 * SECOND }));
     // One boot that hung does not move what is usual.
     let hung = estimate(&seconds(&[3, 3, 3, 90, 3, 3, 3]));
-    assert_eq!(
-        hung,
-        Some(Estimate {
-            p50: 3 * SECOND,
-            p90: 90 * SECOND
-        })
-    );
+    assert_eq!(hung, Some(Estimate { p50: 3 * SECOND, p90: 90 * SECOND }));
 }
 
 #[test]
