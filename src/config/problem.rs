@@ -246,7 +246,7 @@ mod tests {
         let text = "{ token: abcdefgh, listn: 1 }";
         let mut problems = Problems::new("x", text);
         let secret = at(text, "abcdefgh");
-        problems.hide([secret.start..secret.end]);
+        problems.hide(std::iter::once(secret.start..secret.end));
         problems.push(at(text, "listn"), "unknown");
         problems.push(secret, "bad");
         let shown = problems.to_string();

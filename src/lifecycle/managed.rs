@@ -182,6 +182,11 @@ impl ManagedApp {
         });
     }
 
+    /// Lets everyone who waits look at the cell again.
+    pub(super) fn nudge(&self) {
+        self.progress.send_modify(|_| ());
+    }
+
     /// Takes over what the registry now remembers.
     pub(super) fn remember(&self, record: &Record) {
         *self.memory() = Memory::of(record);

@@ -25,13 +25,17 @@ impl Lifecycle {
     /// From the first step on, newcomers are held; whatever the outcome, they are let go: forwarded if the stop gave
     /// way, woken for if it did not.
     pub async fn sleep(self: &Arc<Self>, app: &Arc<ManagedApp>, idle: Duration) -> Slept {
+        // From the first change to the last: whoever else holds the order never meets `Stopping`.
+        let _order = app.order.lock().await;
         if let Err(reason) = app.cell.begin_stop(self.clock.now(), idle) {
             // A request may have seen `Stopping` for a moment and wait.
-            app.publish(app.cell.state(), Step::Ready, None);
+            app.nudge();
             return Slept::NotIdle(reason);
         }
         app.publish(AppState::Stopping, Step::Ready, None);
-        Event::Idle(idle).tell(&app.id);
+        if !idle.is_zero() {
+            Event::Idle(idle).tell(&app.id);
+        }
         match self.stop(app).await {
             Ok(()) => {
                 app.reach(None);
@@ -51,9 +55,9 @@ impl Lifecycle {
         }
     }
 
+    /// Only while `app.order` is held.
     async fn stop(&self, app: &ManagedApp) -> Result<(), String> {
         let name = &app.id.name;
-        let _order = app.order.lock().await;
         let begin = Change::BeginStop { deadline: self.deadline(LIMIT) };
         self.registry.apply(&app.id, begin).await.map_err(|error| error.to_string())?;
         let outcome = match app.provider.busy(name).await {

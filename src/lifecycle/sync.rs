@@ -2,7 +2,9 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use super::{Event, Lifecycle, ManagedApp, Reached, Settings, Step, state::Change};
+use tokio::time::Instant;
+
+use super::{Event, Lifecycle, ManagedApp, Reached, Settings, Slept, Step, cell::NotIdle, state::Change};
 use crate::{
     app::{AppId, AppState, AppStatus, Timeouts},
     provider::{AppInfo, AppSettings, Provider},
@@ -10,6 +12,7 @@ use crate::{
 
 /// How long a removed app may finish what is in flight before it is stopped all the same.
 const FAREWELL: Duration = Duration::from_secs(300);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 impl Lifecycle {
     /// Makes the managed apps of the provider entry `name` equal to what it lists: new ones are taken in as they are
@@ -63,29 +66,43 @@ impl Lifecycle {
     }
 
     async fn take_in(
-        &self,
+        self: &Arc<Self>,
         id: AppId,
         provider: Arc<dyn Provider>,
         settings: Settings,
         info: &AppInfo,
     ) -> Arc<ManagedApp> {
-        let running = info.endpoint.filter(|_| info.status == AppStatus::Running);
-        let record = match self.registry.apply(&id, Change::Found { running: running.is_some() }).await {
+        let mut running = info.endpoint.filter(|_| info.status == AppStatus::Running);
+        // What an earlier gateway was doing to it when it ended is finished first: an app in the middle of its boot
+        // does not answer yet, and one that was told to stop soon will not.
+        let before = self.registry.read(&id).await.ok().flatten().map(|record| record.state);
+        let boots = running.is_some() && before == Some(AppState::Waking);
+        if running.is_some() && before == Some(AppState::Stopping) {
+            match provider.stop(&id.name).await {
+                Ok(_) => running = None,
+                Err(error) => log::warn!("{id}: its stop cannot be finished: {error}"),
+            }
+        }
+        let awake = running.filter(|_| !boots);
+        let record = match self.registry.apply(&id, Change::Found { running: awake.is_some() }).await {
             Ok(record) => Some(record),
             Err(error) => {
                 log::warn!("{id}: what is known of it cannot be read: {error}");
                 None
             }
         };
-        let app = ManagedApp::new(id, provider, self.clock.clone(), settings, record.as_ref());
-        if let Some(endpoint) = running {
+        let app = Arc::new(ManagedApp::new(id, provider, self.clock.clone(), settings, record.as_ref()));
+        if boots {
+            self.begin_wake(&app, AppState::Asleep);
+        }
+        if let Some(endpoint) = awake {
             let run = self.runs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             app.reach(Some(Reached { endpoint, run }));
             app.cell.change(AppState::Asleep, AppState::Awake);
             app.publish(AppState::Awake, Step::Ready, None);
             Event::Adopted.tell(&app.id);
         }
-        Arc::new(app)
+        app
     }
 }
 
@@ -100,26 +117,24 @@ fn settings(name: &str, own: AppSettings, defaults: &Timeouts, domains: &[String
     Settings { hosts, timeouts, ready: own.ready }
 }
 
-/// Nothing leads to the app any more; once what is in flight has ended, it is stopped and forgotten.
+/// Nothing leads to the app any more; once what is held or in flight has ended, it is stopped and forgotten, unless a
+/// reload brings it back before.
 async fn farewell(lifecycle: Arc<Lifecycle>, app: Arc<ManagedApp>) {
-    let quiet = async {
-        while matches!(app.state(), AppState::Waking | AppState::Stopping) || app.in_flight() > 0 {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+    let deadline = Instant::now() + FAREWELL;
+    while lifecycle.leaving().contains_key(&app.id) {
+        if app.held() == 0 {
+            match lifecycle.sleep(&app, Duration::ZERO).await {
+                Slept::Yes | Slept::NotIdle(NotIdle::State(AppState::Asleep | AppState::Failed)) => break,
+                Slept::NotIdle(_) | Slept::Kept(_) => {}
+            }
         }
-    };
-    let _ = tokio::time::timeout(FAREWELL, quiet).await;
-    // A reload may have brought it back meanwhile.
-    if !lifecycle.leaving().contains_key(&app.id) {
-        return;
-    }
-    let was_awake = app.cell.change(AppState::Awake, AppState::Stopping);
-    if let Err(error) = app.provider.stop(&app.id.name).await {
-        log::warn!("{}: cannot be stopped: {error}", app.id);
-    }
-    if was_awake {
-        app.reach(None);
-        app.cell.change(AppState::Stopping, AppState::Asleep);
-        app.publish(AppState::Asleep, Step::Starting, None);
+        if Instant::now() >= deadline {
+            if let Err(error) = app.provider.stop(&app.id.name).await {
+                log::warn!("{}: cannot be stopped: {error}", app.id);
+            }
+            break;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
     }
     let left = lifecycle.leaving().remove(&app.id).is_some();
     if left && let Err(error) = lifecycle.registry.forget(&app.id).await {

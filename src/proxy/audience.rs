@@ -173,6 +173,8 @@ fn is_asset(path: &str) -> bool {
 mod tests {
     use super::*;
 
+    type Headers = &'static [(&'static str, &'static str)];
+
     const CHROME: &str =
         "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8";
 
@@ -188,7 +190,7 @@ mod tests {
     #[test]
     fn every_client_gets_what_it_can_understand() {
         use Audience::{Grpc, Program, Submitter, Subresource, Visitor};
-        let table: &[(&str, &[(&str, &str)], Audience)] = &[
+        let table: &[(&str, Headers, Audience)] = &[
             (
                 "GET /",
                 &[("accept", CHROME), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")],
@@ -250,7 +252,7 @@ mod tests {
     fn what_nobody_waits_for_wakes_nothing() {
         let robot = "Mozilla/5.0+(compatible; UptimeRobot/2.0; http://www.uptimerobot.com/)";
         let chrome = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/120.0 Safari/537.36";
-        let table: &[(&str, &[(&str, &str)], Demand)] = &[
+        let table: &[(&str, Headers, Demand)] = &[
             ("GET /", &[("user-agent", chrome)], Demand::Wake),
             ("GET /", &[("user-agent", "curl/8")], Demand::Wake),
             ("GET /", &[], Demand::Wake),

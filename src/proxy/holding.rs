@@ -77,7 +77,7 @@ pub struct Wake<'a> {
     pub app: &'a str,
     /// Since the wake began; so a second visitor, and every reload, joins in the middle.
     pub elapsed: Duration,
-    /// What this app usually takes, see [`estimate`].
+    /// What this app usually takes, see [`estimate()`].
     pub usual: Option<Estimate>,
     /// How far the wake has come.
     pub stage: Stage<'a>,

@@ -5,6 +5,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     os::unix::process::ExitStatusExt,
     path::Path,
+    pin::pin,
     process::{ExitStatus, Stdio},
     sync::{
         Arc,
@@ -151,10 +152,11 @@ impl Child {
             self.ended().await;
             self.group_gone().await;
         };
-        if time::timeout(grace, gone).await.is_err() {
+        let mut gone = pin!(gone);
+        if time::timeout(grace, &mut gone).await.is_err() {
             self.kill();
             // Nothing survives SIGKILL but what hangs in the kernel; that must not hang us.
-            let _ = time::timeout(Duration::from_secs(5), self.ended()).await;
+            let _ = time::timeout(Duration::from_secs(5), gone).await;
         }
     }
 

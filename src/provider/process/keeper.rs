@@ -13,9 +13,9 @@ use std::{
     fs,
     io::{self, BufRead, Write},
     os::unix::process::CommandExt,
-    path::PathBuf,
-    process::{ChildStdin, Command, ExitCode, Stdio},
-    sync::{Mutex, PoisonError},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, ExitCode, Stdio},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -33,6 +33,9 @@ pub(super) const MARKER: &str = "LOIR_KEEPER";
 /// What orphans get to end by themselves. Nobody waits for their answers any more.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
 
+/// How long a keeper that ended at once is not followed by the next.
+const BETWEEN_KEEPERS: Duration = Duration::from_secs(1);
+
 /// The gateway's end of the pipe.
 pub(super) struct Keeper {
     program: PathBuf,
@@ -46,12 +49,33 @@ struct Link {
 }
 
 impl Keeper {
-    /// Starts the keeper.
-    pub fn start(program: PathBuf) -> Result<Self, ProviderError> {
+    /// Starts the keeper, and another one whenever somebody has killed it.
+    pub fn start(program: PathBuf) -> Result<Arc<Self>, ProviderError> {
         let marker = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
-        let pipe = spawn(&program, &marker)
-            .map_err(|error| ProviderError::Failed(format!("cannot start {}: {error}", program.display())))?;
-        Ok(Self { program, marker, link: Mutex::new(Link { pipe, watched: BTreeSet::new() }) })
+        let failed = |error| ProviderError::Failed(format!("cannot start {}: {error}", program.display()));
+        let (mut process, pipe) = spawn(&program, &marker).map_err(failed)?;
+        let link = Mutex::new(Link { pipe, watched: BTreeSet::new() });
+        let keeper = Arc::new(Self { program, marker, link });
+        // Weak: without the gateway's end of the pipe the keeper does its work and ends, and so does this thread.
+        let ours = Arc::downgrade(&keeper);
+        let watch = move || {
+            loop {
+                let _ = process.wait();
+                let Some(keeper) = ours.upgrade() else { return };
+                match keeper.replace() {
+                    Ok(next) => process = next,
+                    Err(error) => {
+                        log::error!("no keeper: apps would survive this gateway if it were killed: {error}");
+                    }
+                }
+                drop(keeper);
+                std::thread::park_timeout(BETWEEN_KEEPERS);
+            }
+        };
+        std::thread::Builder::new().name("keeper".into()).spawn(watch).map_err(|error| {
+            ProviderError::Failed(format!("cannot start the thread of the keeper: {error}"))
+        })?;
+        Ok(keeper)
     }
 
     /// The value of [`MARKER`] for children.
@@ -70,29 +94,33 @@ impl Keeper {
     }
 
     fn tell(&self, sign: char, group: i32) {
-        let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut link = self.link();
         match sign {
             '+' => link.watched.insert(group),
             _ => link.watched.remove(&group),
         };
-        if writeln!(link.pipe, "{sign}{group}").is_ok() {
-            return;
-        }
-        // Somebody killed the keeper. A new one has to be told of everybody.
+        // A keeper that is gone is about to be replaced by one that is told of everybody.
+        let _ = writeln!(link.pipe, "{sign}{group}");
+    }
+
+    fn replace(&self) -> io::Result<Child> {
         log::warn!("the keeper of child processes is gone; starting another");
-        let again = spawn(&self.program, &self.marker).and_then(|mut pipe| {
-            link.watched.iter().try_for_each(|group| writeln!(pipe, "+{group}"))?;
-            link.pipe = pipe;
-            Ok(())
-        });
-        if let Err(error) = again {
-            log::error!("no keeper: apps would survive this gateway if it were killed: {error}");
+        let mut link = self.link();
+        let (process, pipe) = spawn(&self.program, &self.marker)?;
+        link.pipe = pipe;
+        for group in link.watched.clone() {
+            writeln!(link.pipe, "+{group}")?;
         }
+        Ok(process)
+    }
+
+    fn link(&self) -> MutexGuard<'_, Link> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn spawn(program: &PathBuf, marker: &str) -> io::Result<ChildStdin> {
-    let mut child = Command::new(program)
+fn spawn(program: &Path, marker: &str) -> io::Result<(Child, ChildStdin)> {
+    let mut process = Command::new(program)
         .arg("keeper")
         .env_clear()
         .env(MARKER, marker)
@@ -102,10 +130,8 @@ fn spawn(program: &PathBuf, marker: &str) -> io::Result<ChildStdin> {
         .stdout(Stdio::null())
         .stderr(Stdio::inherit())
         .spawn()?;
-    let pipe = child.stdin.take().ok_or_else(|| io::Error::other("it has no standard input"))?;
-    // Reaps it, should it ever end before us.
-    std::thread::Builder::new().name("keeper".into()).spawn(move || child.wait())?;
-    Ok(pipe)
+    let pipe = process.stdin.take().ok_or_else(|| io::Error::other("it has no standard input"))?;
+    Ok((process, pipe))
 }
 
 /// The keeper itself: `loir keeper`, for the gateway only.

@@ -52,7 +52,7 @@ fn connect(config: &ProcessConfig, context: ProviderContext) -> Result<Arc<dyn P
         config: ArcSwap::from_pointee(config.clone()),
         children: Mutex::default(),
         busy: Mutex::default(),
-        keeper: keeper.map(Arc::new),
+        keeper,
         closed: AtomicBool::new(false),
         census,
         context,
