@@ -250,10 +250,10 @@ mod tests {
 
     #[test]
     fn what_nobody_waits_for_wakes_nothing() {
-        let robot = "Mozilla/5.0+(compatible; UptimeRobot/2.0; http://www.uptimerobot.com/)";
-        let chrome = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/120.0 Safari/537.36";
+        const ROBOT: &str = "Mozilla/5.0+(compatible; UptimeRobot/2.0; http://www.uptimerobot.com/)";
+        const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/120.0 Safari/537.36";
         let table: &[(&str, Headers, Demand)] = &[
-            ("GET /", &[("user-agent", chrome)], Demand::Wake),
+            ("GET /", &[("user-agent", BROWSER)], Demand::Wake),
             ("GET /", &[("user-agent", "curl/8")], Demand::Wake),
             ("GET /", &[], Demand::Wake),
             ("GET /favicon.ico", &[], Demand::Observe),
@@ -262,7 +262,7 @@ mod tests {
             ("GET /my/favicon.ico", &[], Demand::Wake),
             ("GET /", &[("sec-purpose", "prefetch;prerender")], Demand::Observe),
             ("GET /", &[("purpose", "prefetch")], Demand::Observe),
-            ("GET /", &[("user-agent", robot)], Demand::Observe),
+            ("GET /", &[("user-agent", ROBOT)], Demand::Observe),
             ("GET /", &[("user-agent", "Slackbot-LinkExpanding 1.0")], Demand::Observe),
             ("GET /", &[("user-agent", "WhatsApp/2.23.20.0")], Demand::Observe),
         ];

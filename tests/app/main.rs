@@ -2,7 +2,7 @@
 //!
 //! It listens on `PORT`. Other variables: `BOOT_MS` (waits before it listens), `NOT_READY_MS` (answers 503 for so long
 //! after it listens), `JOURNAL` (a file to which it appends a line for its start, its end by SIGTERM, and every
-//! request), `IGNORE_TERM=1`, `STOP_MS` (takes so long to end after SIGTERM), `FAIL_IF` (exits with 3 at once if this
+//! request), `IGNORE_TERM=1`, `STOP_MS` (takes so long to end after SIGTERM; while it boots it ends at once), `FAIL_IF` (exits with 3 at once if this
 //! file exists), `DIE_BEFORE_LISTEN=1`, `GRANDCHILD=1` (starts a child that ignores SIGTERM), `NO_LISTEN=1` (lives and
 //! does nothing), `RUDE=1` (see `rude`).
 
@@ -94,7 +94,6 @@ async fn main() {
         let child = Command::new("setsid").args(stubborn).spawn().unwrap();
         app.note(&format!("child {}", child.id()));
     }
-    let mut terminate = signal(SignalKind::terminate()).unwrap();
     tokio::time::sleep(millis("BOOT_MS")).await;
     if is_set("DIE_BEFORE_LISTEN") {
         eprintln!("cannot go on");
@@ -105,12 +104,14 @@ async fn main() {
     }
     let port: u16 = std::env::var("PORT").unwrap().parse().unwrap();
     if is_set("RUDE") {
-        app.note("listen");
+        let mut terminate = signal(SignalKind::terminate()).unwrap();
+    app.note("listen");
         return rude::serve(port, move |line| app.note(line)).await;
     }
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))
         .await
         .unwrap();
+    let mut terminate = signal(SignalKind::terminate()).unwrap();
     app.note("listen");
     let router = Router::new()
         .route("/pid", get(|| async { std::process::id().to_string() }))

@@ -64,18 +64,17 @@ impl<S: AsyncRead + Unpin> Wire<S> {
         matches!(read, Ok(1..))
     }
 
+    /// For messages: the beginning is enough.
     fn so_far(&self) -> String {
-        String::from_utf8_lossy(&self.received).into_owned()
+        String::from_utf8_lossy(&self.received[..self.received.len().min(300)]).into_owned()
     }
 
     /// Everything up to and with `end`.
     pub async fn until(&mut self, end: &str) -> String {
         loop {
             if let Some(at) = self.received.windows(end.len()).position(|part| part == end.as_bytes()) {
-                let rest = self.received.split_off(at + end.len());
-                let text = self.so_far();
-                self.received = rest;
-                return text;
+                let text = self.exactly(at + end.len()).await;
+                return String::from_utf8_lossy(&text).into_owned();
             }
             assert!(self.more().await, "closed before {end:?}, after {:?}", self.so_far());
         }
@@ -124,7 +123,8 @@ impl<S: AsyncRead + Unpin> Wire<S> {
         chunk
     }
 
-    async fn exactly(&mut self, length: usize) -> Vec<u8> {
+    /// So many bytes of a body that was announced to have them.
+    pub async fn exactly(&mut self, length: usize) -> Vec<u8> {
         while self.received.len() < length {
             assert!(self.more().await, "closed after {} of {length} bytes", self.received.len());
         }
