@@ -11,7 +11,10 @@ use std::{
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::watch;
 
-use super::{cell::AppCell, state::Record};
+use super::{
+    cell::{AppCell, NotIdle},
+    state::Record,
+};
 use crate::{
     app::{AppId, AppState, Endpoint, Readiness, Timeouts},
     clock::{Clock, Millis},
@@ -169,22 +172,38 @@ impl ManagedApp {
         self.settings.store(Arc::new(settings));
     }
 
-    /// Tells everyone who waits that something changed. Always after the cell itself was changed: whoever hears of it
-    /// looks at the cell again.
-    pub(super) fn publish(&self, state: AppState, step: Step, failure: Option<Failure>) {
+    /// `from` becomes `to`, if nobody was faster, and everyone who waits hears of it.
+    ///
+    /// The cell changes under the lock of `progress`, so that the two always tell the same: whoever meets `Failed` finds
+    /// the failure, and of two changes the later one is told last.
+    pub(super) fn turn(&self, from: AppState, to: AppState, step: Step, failure: Option<Failure>) -> bool {
         let boots = self.memory().boots.clone();
-        self.progress.send_modify(|progress| {
-            if progress.state != state {
-                progress.began = self.clock.now();
+        self.progress.send_if_modified(|progress| {
+            let changed = self.cell.change(from, to);
+            if changed {
+                *progress = Progress { state: to, step, began: self.clock.now(), boots, failure };
             }
-            (progress.state, progress.step) = (state, step);
-            (progress.boots, progress.failure) = (boots, failure);
-        });
+            changed
+        })
     }
 
-    /// Lets everyone who waits look at the cell again.
-    pub(super) fn nudge(&self) {
-        self.progress.send_modify(|_| ());
+    /// `Awake` becomes `Stopping` if the app is idle, see [`AppCell::begin_stop`]. Everyone who waits hears of it either
+    /// way: a request may have met `Stopping` for a moment.
+    pub(super) fn begin_stop(&self, idle: Duration) -> Result<(), NotIdle> {
+        let mut result = Ok(());
+        self.progress.send_modify(|progress| {
+            let now = self.clock.now();
+            result = self.cell.begin_stop(now, idle);
+            if result.is_ok() {
+                (progress.state, progress.step, progress.began) = (AppState::Stopping, Step::Ready, now);
+            }
+        });
+        result
+    }
+
+    /// A wake has come further.
+    pub(super) fn reached_step(&self, step: Step) {
+        self.progress.send_modify(|progress| progress.step = step);
     }
 
     /// Takes over what the registry now remembers.

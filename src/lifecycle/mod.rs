@@ -146,8 +146,8 @@ impl Waking {
     /// it was cancelled.
     pub async fn awake(&mut self) -> Result<InFlight, Failure> {
         loop {
-            // First mark what was published so far as seen, then look at the cell: whatever changes after the look
-            // is published after it, and wakes us.
+            // First mark what was told so far as seen, then look at the cell: whatever changes after the look is told
+            // after it, and wakes us.
             self.progress.mark_unchanged();
             match self.lifecycle.decide(&self.app, Demand::Wake) {
                 Decision::Forward(in_flight) => return Ok(in_flight),
@@ -277,9 +277,8 @@ impl Lifecycle {
 
     fn begin_wake(self: &Arc<Self>, app: &Arc<ManagedApp>, from: AppState) {
         // Of all that ask at once, one changes the cell; that one starts the task.
-        if app.cell.change(from, AppState::Waking) {
+        if app.turn(from, AppState::Waking, Step::Starting, None) {
             Event::AskedFor.tell(&app.id);
-            app.publish(AppState::Waking, Step::Starting, None);
             self.tasks.spawn(wake::run(self.clone(), app.clone()));
         }
     }
@@ -324,32 +323,24 @@ impl Lifecycle {
         }
         app.exited.send_replace(Some(reason.into()));
         let _order = app.order.lock().await;
-        if app.cell.state() != AppState::Awake {
-            return; // a wake listens and a stop wanted it so
+        // Whoever changes the cell owns what follows. If it is not awake, a wake listens or a stop wanted it so.
+        if !app.turn(AppState::Awake, AppState::Stopping, Step::Ready, None) {
+            return;
         }
+        Event::Crashed(reason.to_owned()).tell(id);
+        app.reach(None);
         let change = state::Change::Crashed { reason: reason.to_owned() };
-        let record = match self.registry.apply(id, change).await {
-            Ok(record) => record,
+        let (becomes, back_off) = match self.registry.apply(id, change).await {
+            Ok(record) => {
+                app.remember(&record);
+                (record.state, record.back_off())
+            }
             Err(error) => {
                 log::warn!("{id}: its crash could not be recorded: {error}");
-                return self.crashed_unrecorded(&app, reason);
+                (AppState::Failed, state::back_off(app.failures() + 1))
             }
         };
-        app.remember(&record);
-        let failure = self.failure(record.back_off());
-        if app.cell.change(AppState::Awake, record.state) {
-            Event::Crashed(reason.to_owned()).tell(id);
-            app.reach(None);
-            app.publish(record.state, Step::Starting, (record.state == AppState::Failed).then_some(failure));
-        }
-    }
-
-    fn crashed_unrecorded(&self, app: &ManagedApp, reason: &str) {
-        if app.cell.change(AppState::Awake, AppState::Failed) {
-            Event::Crashed(reason.to_owned()).tell(&app.id);
-            app.reach(None);
-            let failure = self.failure(std::time::Duration::from_secs(2));
-            app.publish(AppState::Failed, Step::Starting, Some(failure));
-        }
+        let failure = (becomes == AppState::Failed).then(|| self.failure(back_off));
+        app.turn(AppState::Stopping, becomes, Step::Starting, failure);
     }
 }

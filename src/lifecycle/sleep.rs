@@ -27,29 +27,24 @@ impl Lifecycle {
     pub async fn sleep(self: &Arc<Self>, app: &Arc<ManagedApp>, idle: Duration) -> Slept {
         // From the first change to the last: whoever else holds the order never meets `Stopping`.
         let _order = app.order.lock().await;
-        if let Err(reason) = app.cell.begin_stop(self.clock.now(), idle) {
-            // A request may have seen `Stopping` for a moment and wait.
-            app.nudge();
+        if let Err(reason) = app.begin_stop(idle) {
             return Slept::NotIdle(reason);
         }
-        app.publish(AppState::Stopping, Step::Ready, None);
         if !idle.is_zero() {
             Event::Idle(idle).tell(&app.id);
         }
         match self.stop(app).await {
             Ok(()) => {
                 app.reach(None);
-                app.cell.change(AppState::Stopping, AppState::Asleep);
                 Event::Asleep.tell(&app.id);
-                app.publish(AppState::Asleep, Step::Starting, None);
+                app.turn(AppState::Stopping, AppState::Asleep, Step::Starting, None);
                 Slept::Yes
             }
             Err(reason) => {
                 // A full idle time passes before the next try.
                 app.cell.touch(self.clock.now());
-                app.cell.change(AppState::Stopping, AppState::Awake);
                 Event::KeptAwake(reason.clone()).tell(&app.id);
-                app.publish(AppState::Awake, Step::Ready, None);
+                app.turn(AppState::Stopping, AppState::Awake, Step::Ready, None);
                 Slept::Kept(reason)
             }
         }

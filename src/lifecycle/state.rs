@@ -168,12 +168,17 @@ impl Record {
         Ok(next)
     }
 
-    /// How long to wait before the next start after so many failures in a row: 2 s, 4 s, 8 s ... 5 min.
+    /// How long to wait before the next start.
     pub fn back_off(&self) -> Duration {
-        match self.failures {
-            0 => Duration::ZERO,
-            n => FIRST_BACK_OFF.saturating_mul(1 << (n - 1).min(16)).min(LONGEST_BACK_OFF),
-        }
+        back_off(self.failures)
+    }
+}
+
+/// How long to wait after so many failures in a row: 2 s, 4 s, 8 s ... 5 min.
+pub fn back_off(failures: u32) -> Duration {
+    match failures {
+        0 => Duration::ZERO,
+        n => FIRST_BACK_OFF.saturating_mul(1 << (n - 1).min(16)).min(LONGEST_BACK_OFF),
     }
 }
 

@@ -19,8 +19,14 @@ pub fn due<'a>(
 ) -> (Vec<Arc<ManagedApp>>, Duration) {
     let mut due = Vec::new();
     let mut wait = AT_LEAST_EVERY;
-    for app in apps.filter(|app| app.state() == AppState::Awake) {
-        match app.cell.idle_for(now, app.settings().timeouts.idle) {
+    for app in apps {
+        let idle = app.settings().timeouts.idle;
+        // Whatever it does now, it may end at once; it is not due before its idle time has passed since.
+        wait = wait.min(idle);
+        if app.state() != AppState::Awake {
+            continue;
+        }
+        match app.cell.idle_for(now, idle) {
             Ok(()) => due.push(app.clone()),
             Err(NotIdle::Recent(left)) => wait = wait.min(left),
             Err(_) => {}

@@ -36,8 +36,9 @@ impl Lifecycle {
         for info in list {
             let id = AppId::new(name.clone(), info.name.as_str());
             let settings = settings(&info.name, info.settings.clone(), defaults, domains);
-            // An app that comes back while it still runs is the same app: its requests in flight count on.
-            let returning = self.leaving().remove(&id);
+            // An app that comes back while it still runs is the same app: its requests in flight count on. Unless its
+            // whole provider entry was gone: the new one knows nothing of what the old one runs.
+            let returning = self.leaving().remove(&id).filter(|app| Arc::ptr_eq(&app.provider, provider));
             let app = match known.get(&id).cloned().or(returning) {
                 Some(app) => {
                     app.configure(settings);
@@ -98,8 +99,7 @@ impl Lifecycle {
         if let Some(endpoint) = awake {
             let run = self.runs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             app.reach(Some(Reached { endpoint, run }));
-            app.cell.change(AppState::Asleep, AppState::Awake);
-            app.publish(AppState::Awake, Step::Ready, None);
+            app.turn(AppState::Asleep, AppState::Awake, Step::Ready, None);
             Event::Adopted.tell(&app.id);
         }
         app

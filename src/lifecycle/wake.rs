@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Event, Lifecycle, ManagedApp, Reached, Step, state::Change};
+use super::{Event, Lifecycle, ManagedApp, Reached, Step, state::{Change, back_off}};
 use crate::{app::AppState, registry::RegistryError};
 
 /// Runs after the cell went to `Waking`, and always leaves it `Awake` or `Failed`, whatever happens inside.
@@ -47,7 +47,7 @@ async fn attempt(
     let boot = async {
         let endpoint =
             app.provider.start(&app.id.name, formation.as_ref()).await.map_err(|e| e.to_string())?;
-        app.publish(AppState::Waking, Step::Probing, None);
+        app.reached_step(Step::Probing);
         lifecycle.prober.until_ready(endpoint, host, &settings.ready).await;
         Ok::<_, String>(endpoint)
     };
@@ -81,8 +81,7 @@ async fn succeed(
     app.reach(Some(reached));
     // A full idle time from now, and then at once the requests that wait: the record can follow.
     app.cell.touch(lifecycle.clock.now());
-    app.cell.change(AppState::Waking, AppState::Awake);
-    app.publish(AppState::Awake, Step::Ready, None);
+    app.turn(AppState::Waking, AppState::Awake, Step::Ready, None);
     Event::Ready(boot).tell(&app.id);
     match lifecycle.registry.apply(&app.id, Change::WakeReady { boot }).await {
         Ok(record) => app.remember(&record),
@@ -105,14 +104,12 @@ async fn fail(lifecycle: &Lifecycle, app: &ManagedApp, reason: String) {
             }
             Err(error) => {
                 log::warn!("{}: its failure could not be recorded: {error}", app.id);
-                super::state::Record { failures: app.failures() + 1, ..super::state::Record::new(0) }
-                    .back_off()
+                back_off(app.failures() + 1)
             }
         };
     let failure = lifecycle.failure(retry_after);
     Event::WakeFailed { reference: failure.reference.clone(), reason, retry_after }.tell(&app.id);
-    app.cell.change(AppState::Waking, AppState::Failed);
-    app.publish(AppState::Failed, Step::Starting, Some(failure));
+    app.turn(AppState::Waking, AppState::Failed, Step::Starting, Some(failure));
 }
 
 impl Lifecycle {

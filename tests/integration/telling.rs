@@ -1,10 +1,10 @@
 //! What the app is told of a client, what a client is told by us, and what the log keeps of both.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use reqwest::header::HeaderMap;
 
-use crate::support::{App, Gateway, Setup, gateway, program};
+use crate::support::{App, Gateway, Setup, gateway, program::Program, wire::Wire};
 
 const HTML: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
 
@@ -195,14 +195,18 @@ async fn only_a_response_that_waited_says_how_long() {
     assert!(!unknown.headers().contains_key("x-loir-cold-start"));
 }
 
-/// The app's address leads back to the gateway, which the probe of `/.loir/livez` cannot know.
+/// Two gateways, each of which takes the other for its app. Their probes ask `/.loir/livez`, which knows of no loop.
 #[tokio::test]
-async fn a_loop_through_ourselves_is_refused() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let app = App::named("hello").env("NO_LISTEN", 1).with(&format!("port: {port}")).with("ready: { path: /.loir/livez }");
-    let folder = std::sync::Arc::new(tempfile::tempdir().unwrap());
-    let loir = gateway([app]).start_on(listener, folder).await;
+async fn a_loop_through_another_gateway_is_refused() {
+    let listen = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (here, there) = (listen(), listen());
+    let toward = |port: u16| {
+        let app = App::named("hello").env("NO_LISTEN", 1);
+        gateway([app.with(&format!("port: {port}")).with("ready: { path: /.loir/livez }")])
+    };
+    let folder = || Arc::new(tempfile::tempdir().unwrap());
+    let (to_here, to_there) = (toward(here.local_addr().unwrap().port()), toward(there.local_addr().unwrap().port()));
+    let (loir, _other) = tokio::join!(to_there.start_on(here, folder()), to_here.start_on(there, folder()));
     let answer = loir.get("hello", "/").send().await.unwrap();
     assert_eq!(answer.status(), 508);
     assert_eq!(answer.headers()["content-type"], "application/problem+json");
@@ -224,11 +228,8 @@ async fn a_request_that_has_been_here_is_known_by_its_via_and_a_stranger_is_not(
 async fn no_secret_of_a_request_is_in_the_log() {
     for format in ["json", "combined"] {
         let folder = tempfile::tempdir().unwrap();
-        let address = program::free_address();
-        let config = folder.path().join("loir.yaml");
-        let yaml = gateway([App::named("hello")]).server(&format!("access_log: {format}")).yaml(folder.path(), address);
-        std::fs::write(&config, yaml).unwrap();
-        let mut program = program::Program::run(&config, address).await;
+        let setup = gateway([App::named("hello")]).server(&format!("access_log: {format}"));
+        let mut program = Program::start(&setup, folder.path()).await;
         let secrets = "Authorization: Bearer S3CRET\r\nCookie: id=S3CRET\r\nReferer: https://a.test/from?key=S3CRET\r\n";
         let targets = [
             ("/seen?token=S3CRET", "Host: hello.test"),
@@ -244,7 +245,7 @@ async fn no_secret_of_a_request_is_in_the_log() {
         ];
         for (target, host) in targets {
             let request = format!("GET {target} HTTP/1.1\r\n{host}\r\n{secrets}User-Agent: tester\r\nConnection: close\r\n\r\n");
-            let mut wire = crate::support::wire::Wire::with(address, request).await;
+            let mut wire = Wire::with(program.address, request).await;
             assert!(wire.end().await.starts_with("HTTP/1.1 "), "{target}");
         }
         program.signal(nix::sys::signal::Signal::SIGTERM);
