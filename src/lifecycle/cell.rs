@@ -1,20 +1,27 @@
-//! `AppCell`: three atomics per app, and the one rule that lets a request and a stop meet without harm.
+//! `AppCell`: two atomics per app, and the one rule that lets a request and a stop meet without harm.
 //!
-//! A request adds itself to `in_flight` *first* and reads `state` *after*. A stop writes `state` *first* and reads
-//! `in_flight` *after*. All four are sequentially consistent, so there is one order of them that every thread agrees
-//! on, and in any such order at least one of the two sees the other: the request is held, or the stop gives way.
-//! `tests/integration/cell.rs` lets loom try every interleaving of exactly this source.
+//! The state and the number of requests in flight share one word. A request adds itself and learns the state *in one
+//! step*; a stop changes the state *only if nobody is in flight*, in one step too. So there is no moment between the
+//! two in which they could miss each other: the request is held, or the stop gives way.
+//!
+//! `tests/integration/cell.rs` lets loom try every interleaving of exactly this source. (Two words, each side writing
+//! one and then reading the other, would do as well with sequential consistency, but cost a request one access more,
+//! and loom cannot check them: it treats `SeqCst` as `AcqRel`.)
 
-use super::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::SeqCst};
+use super::atomic::{AtomicU64, Ordering::SeqCst};
 use crate::{app::AppState, clock::Millis};
 use std::time::Duration;
+
+/// One request in flight; the bits below are the state.
+const ONE: u64 = 1 << 8;
+const STATE: u64 = ONE - 1;
 
 /// What every request reads and writes of an app. No lock, no allocation, no system call.
 #[derive(Debug)]
 pub struct AppCell {
-    state: AtomicU8,
-    /// Requests being proxied, WebSockets and streams included. A held request is not in flight.
-    in_flight: AtomicU32,
+    /// The state, and above it how many requests are being proxied, WebSockets and streams included. A held request
+    /// is not in flight.
+    word: AtomicU64,
     /// When the last request that counts ended, in [`Millis`].
     last_activity: AtomicU64,
 }
@@ -24,8 +31,8 @@ pub struct AppCell {
 pub enum NotIdle {
     /// It is not awake.
     State(AppState),
-    /// Requests are in flight.
-    InFlight(u32),
+    /// So many requests are in flight.
+    InFlight(u64),
     /// Its last request ended too recently: so much of the idle timeout is left.
     Recent(Duration),
 }
@@ -33,18 +40,13 @@ pub enum NotIdle {
 impl AppCell {
     /// A cell in `state`, whose full idle time begins `now`.
     pub fn new(state: AppState, now: Millis) -> Self {
-        Self {
-            state: AtomicU8::new(state as u8),
-            in_flight: AtomicU32::new(0),
-            last_activity: AtomicU64::new(now.0),
-        }
+        Self { word: AtomicU64::new(state as u64), last_activity: AtomicU64::new(now.0) }
     }
 
-    /// Counts a request in and tells the state it met. Unless that is `Awake`, the caller must not forward, and
+    /// Counts a request in and tells the state it met, in one step. Unless that is `Awake`, the caller must not forward;
     /// every call is paired with one [`leave`](Self::leave).
     pub fn enter(&self) -> AppState {
-        self.in_flight.fetch_add(1, SeqCst);
-        self.state()
+        state_of(self.word.fetch_add(ONE, SeqCst))
     }
 
     /// Counts a request out; one that counts as activity first says when it ended, so that whoever then sees nothing
@@ -53,7 +55,7 @@ impl AppCell {
         if let Some(ended) = ended {
             self.touch(ended);
         }
-        self.in_flight.fetch_sub(1, SeqCst);
+        self.word.fetch_sub(ONE, SeqCst);
     }
 
     /// Starts the idle time anew.
@@ -63,51 +65,68 @@ impl AppCell {
 
     /// The state right now.
     pub fn state(&self) -> AppState {
-        from_byte(self.state.load(SeqCst))
+        state_of(self.word.load(SeqCst))
     }
 
     /// How many requests are in flight right now.
-    pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(SeqCst)
+    pub fn in_flight(&self) -> u64 {
+        self.word.load(SeqCst) / ONE
     }
 
-    /// When the last request that counts ended.
-    pub fn last_activity(&self) -> Millis {
-        Millis(self.last_activity.load(SeqCst))
-    }
-
-    /// `from` becomes `to`, if nobody was faster.
+    /// `from` becomes `to`, if nobody was faster, whatever is in flight.
     pub fn change(&self, from: AppState, to: AppState) -> bool {
-        self.state.compare_exchange(from as u8, to as u8, SeqCst, SeqCst).is_ok()
+        self.change_if(|state, _| if state == from { Ok(to) } else { Err(()) }).is_ok()
     }
 
-    /// Whether the app has nothing in flight and has been idle for `idle`. Only a look: deciding is
+    /// Whether the app is awake, has nothing in flight and has been idle for `idle`. Only a look: deciding is
     /// [`begin_stop`](Self::begin_stop).
     pub fn idle_for(&self, now: Millis, idle: Duration) -> Result<(), NotIdle> {
-        match self.in_flight() {
-            0 => {}
-            n => return Err(NotIdle::InFlight(n)),
+        let word = self.word.load(SeqCst);
+        may_stop(state_of(word), word / ONE)?;
+        self.rested(now, idle)
+    }
+
+    /// `Awake` becomes `Stopping` if the app is idle. On `Err` the app is as it was; a request that came in between may
+    /// have seen `Stopping` and wait, so the caller must wake the waiting either way.
+    pub fn begin_stop(&self, now: Millis, idle: Duration) -> Result<(), NotIdle> {
+        self.idle_for(now, idle)?;
+        self.change_if(may_stop)?;
+        // A whole request may have come and gone since the look.
+        let rested = self.rested(now, idle);
+        if rested.is_err() {
+            self.change(AppState::Stopping, AppState::Awake);
         }
-        let rested = now.since(self.last_activity());
+        rested
+    }
+
+    fn rested(&self, now: Millis, idle: Duration) -> Result<(), NotIdle> {
+        let rested = now.since(Millis(self.last_activity.load(SeqCst)));
         if rested < idle { Err(NotIdle::Recent(idle - rested)) } else { Ok(()) }
     }
 
-    /// `Awake` becomes `Stopping` if the app is idle. On `Err` the app is as it was; requests that came in between
-    /// may have seen `Stopping` and wait, so the caller must wake the waiting either way.
-    pub fn begin_stop(&self, now: Millis, idle: Duration) -> Result<(), NotIdle> {
-        if !self.change(AppState::Awake, AppState::Stopping) {
-            return Err(NotIdle::State(self.state()));
+    /// Changes the state as `decide` says, given the state and how many are in flight, and leaves the count alone.
+    fn change_if<E>(&self, decide: impl Fn(AppState, u64) -> Result<AppState, E>) -> Result<(), E> {
+        let mut word = self.word.load(SeqCst);
+        loop {
+            let next = (word & !STATE) | decide(state_of(word), word / ONE)? as u64;
+            match self.word.compare_exchange(word, next, SeqCst, SeqCst) {
+                Ok(_) => return Ok(()),
+                Err(now) => word = now,
+            }
         }
-        let result = self.idle_for(now, idle);
-        if result.is_err() {
-            self.change(AppState::Stopping, AppState::Awake);
-        }
-        result
     }
 }
 
-fn from_byte(byte: u8) -> AppState {
-    match byte {
+fn may_stop(state: AppState, in_flight: u64) -> Result<AppState, NotIdle> {
+    match (state, in_flight) {
+        (AppState::Awake, 0) => Ok(AppState::Stopping),
+        (AppState::Awake, _) => Err(NotIdle::InFlight(in_flight)),
+        (state, _) => Err(NotIdle::State(state)),
+    }
+}
+
+fn state_of(word: u64) -> AppState {
+    match word & STATE {
         1 => AppState::Waking,
         2 => AppState::Awake,
         3 => AppState::Stopping,

@@ -159,7 +159,7 @@ impl ManagedApp {
     }
 
     /// Requests being proxied to it right now.
-    pub fn in_flight(&self) -> u32 {
+    pub fn in_flight(&self) -> u64 {
         self.cell.in_flight()
     }
 

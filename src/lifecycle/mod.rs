@@ -44,7 +44,7 @@ mod wake;
 
 /// The atomics of [`cell`], named here so that loom can put its own in their place.
 mod atomic {
-    pub use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+    pub use std::sync::atomic::{AtomicU64, Ordering};
 }
 
 use event::Event;
@@ -233,7 +233,7 @@ impl Lifecycle {
         self.limits.store(Arc::new(limits));
     }
 
-    /// The answer to a request for `app`. On the warm path: three atomic operations.
+    /// The answer to a request for `app`. On the warm path: one atomic operation to look, one to keep the app.
     pub fn admit(self: &Arc<Self>, app: &Arc<ManagedApp>, demand: Demand) -> Admission {
         let refuse = |reason| Admission::Refuse(Refused { app: app.clone(), reason });
         match self.decide(app, demand) {

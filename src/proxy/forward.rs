@@ -14,7 +14,7 @@ use pingora_core::{
     protocols::http::authority::{RawTargetAuthority, raw_target_authority},
     upstreams::peer::HttpPeer,
 };
-use pingora_http::RequestHeader;
+use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
 use crate::{config::Server, lifecycle::Reached};
@@ -88,10 +88,7 @@ pub fn tell(request: &mut RequestHeader, client: &Client<'_>, via: &str) -> ping
     to_origin_form(request)?;
     let host = request.headers.get(header::HOST).cloned();
     let address = client.address.to_string();
-    let said = |name: &str| -> Option<String> {
-        let value = request.headers.get(name).filter(|_| client.trusted)?;
-        value.to_str().ok().map(str::to_owned)
-    };
+    let said = |name: &str| client.trusted.then(|| list(&request.headers, name)).flatten();
     let (for_, forwarded) = (said("x-forwarded-for"), said("forwarded"));
     let kept = |name: &str| client.trusted && request.headers.contains_key(name);
     let (keeps_proto, keeps_host) = (kept("x-forwarded-proto"), kept("x-forwarded-host"));
@@ -136,11 +133,26 @@ pub fn tell(request: &mut RequestHeader, client: &Client<'_>, via: &str) -> ping
         request.insert_header("traceparent", traceparent(client.request_id))?;
         request.remove_header("tracestate");
     }
-    let hops = match request.headers.get(header::VIA).and_then(|value| value.to_str().ok()) {
+    let hops = match list(&request.headers, "via") {
         Some(earlier) => format!("{earlier}, 1.1 {via}"),
         None => format!("1.1 {via}"),
     };
     request.insert_header(header::VIA, hops)
+}
+
+/// A field that is a list, whole: each line of it may be another hop's.
+fn list(headers: &HeaderMap, name: &str) -> Option<String> {
+    let lines: Vec<&str> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+    (!lines.is_empty()).then(|| lines.join(", "))
+}
+
+/// HTTP/1.0 knows no chunks (RFC 9112, 6.1): a body without a length ends with the connection.
+pub fn fit_version(session: &mut Session, response: &mut ResponseHeader) {
+    if session.req_header().version == http::Version::HTTP_10
+        && response.remove_header(&header::TRANSFER_ENCODING).is_some()
+    {
+        session.set_keepalive(None);
+    }
 }
 
 /// Whether the request has been through the gateway that calls itself `via`.

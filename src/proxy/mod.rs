@@ -152,7 +152,8 @@ impl ProxyHttp for Gateway {
         let settings = self.settings();
         // Without this a connection stays open for ever once its first request is done (cloudflare/pingora#447).
         let keep_alive = settings.timeouts.keep_alive.as_secs().max(1);
-        let goes_on = !session.is_process_shutting_down();
+        // Pingora has said no to a client that wants or needs to be closed: HTTP/1.0, or two lengths in one request.
+        let goes_on = !session.is_process_shutting_down() && session.get_keepalive().is_some();
         session.set_keepalive(goes_on.then_some(keep_alive));
         // After an upgrade this bounds the silence of a WebSocket.
         let upgrade = session.is_upgrade_req();
@@ -247,10 +248,11 @@ impl ProxyHttp for Gateway {
     /// A response that waited says how long.
     async fn response_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         ctx: &mut RequestContext,
     ) -> Result<()> {
+        forward::fit_version(session, response);
         match ctx.waited {
             Some(waited) if !response.status.is_informational() => {
                 response.insert_header(respond::COLD_START, forward::seconds(waited))

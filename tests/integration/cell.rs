@@ -3,7 +3,7 @@
 //! The source is the very file that production compiles; only its atomics are loom's.
 
 mod atomic {
-    pub use loom::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+    pub use loom::sync::atomic::{AtomicU64, Ordering};
 }
 
 #[path = "../../src/lifecycle/cell.rs"]

@@ -39,24 +39,28 @@ async fn connections_are_kept_on_both_sides() {
     assert_eq!(client.end().await, "");
 }
 
-/// A gateway that collected either body would wait here for ever.
+/// A gateway that collected either body would wait here for ever. Where a length was announced, Pingora may keep up to
+/// 1,460 bytes back until more comes (`NOTE on buffering` in its `v1/body.rs`), so those pieces are larger.
 #[tokio::test]
 async fn each_piece_of_an_upload_is_answered_before_the_next_is_sent() {
     let loir = awake().await;
     for chunked in [true, false] {
-        let fields = if chunked { "Transfer-Encoding: chunked\r\n" } else { "Content-Length: 20\r\n" };
+        let piece = if chunked { vec![b'x'; 5] } else { vec![b'x'; 2000] };
+        let fields = if chunked { "Transfer-Encoding: chunked\r\n" } else { "Content-Length: 8000\r\n" };
         let mut client = loir.send(head("POST /echo", fields)).await;
-        for (turn, word) in ["first", "then ", "third", "last "].into_iter().enumerate() {
-            client.send(if chunked { format!("5\r\n{word}\r\n") } else { word.into() }).await;
+        for turn in 0..4 {
+            if chunked {
+                client.send("5\r\n").await;
+            }
+            client.send(&piece).await;
+            if chunked {
+                client.send("\r\n").await;
+            }
             if turn == 0 {
                 assert_eq!(client.head().await.status, 200);
             }
-            let back = if chunked { client.chunk().await } else { client.exactly(5).await };
-            assert_eq!(back, word.as_bytes());
-        }
-        if chunked {
-            client.send("0\r\n\r\n").await;
-            assert_eq!(client.chunk().await, b"");
+            let back = if chunked { client.chunk().await } else { client.exactly(piece.len()).await };
+            assert!(back == piece, "turn {turn}");
         }
     }
 }
@@ -181,10 +185,10 @@ async fn continue_comes_from_the_app_and_not_before_an_answer_of_our_own() {
     let loir = gateway([App::named("hello")]).server("limits: { body: 1KiB }").start().await;
     loir.wake("hello").await;
     let expects = |length: usize| format!("Expect: 100-continue\r\nContent-Length: {length}\r\n");
-    let mut client = loir.send(head("POST /echo", &expects(5))).await;
+    let mut client = loir.send(head("POST /count", &expects(5))).await;
     assert_eq!(client.head().await.status, 100);
     client.send("hello").await;
-    assert_eq!(client.answer().await.1, "hello");
+    assert_eq!(client.answer().await.1, "5 99162322");
 
     let mut client = loir.send(head("POST /status/403", &expects(5))).await;
     assert_eq!(client.head().await.status, 403, "an app that does not want the body never asks for it");

@@ -10,6 +10,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use nix::{errno::Errno, sys::signal::killpg, unistd::Pid};
 use serde::{Deserialize, Serialize};
 
 /// The file of one provider entry.
@@ -71,17 +72,34 @@ impl Census {
     }
 }
 
-/// When the process `id` started, in clock ticks since boot. `None` if there is none, or no `/proc`.
+/// When the process `id` started, in clock ticks since boot. `None` if it does not run, or there is no `/proc`.
 fn started(id: i32) -> Option<u64> {
+    running(id)?.get(19)?.parse().ok()
+}
+
+/// Whether any process of the group runs. `kill(2)` alone would count zombies: those of children whose parent ended
+/// first stay for as long as process 1 likes, in a container perhaps for ever.
+pub(super) fn group_runs(group: i32) -> bool {
+    if killpg(Pid::from_raw(group), None) == Err(Errno::ESRCH) {
+        return false;
+    }
+    if running(group).is_some() {
+        return true;
+    }
+    let Ok(processes) = fs::read_dir("/proc") else { return true };
+    let group = group.to_string();
+    processes
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .any(|id| running(id).is_some_and(|fields| fields.get(2) == Some(&group)))
+}
+
+/// The fields of `/proc/ID/stat` from the third on (state, parent, group ...), unless it is a zombie or there is none.
+fn running(id: i32) -> Option<Vec<String>> {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
     // The second field is the program's name in parentheses and may itself hold spaces and parentheses.
     let (_, after_name) = stat.rsplit_once(')')?;
-    let mut fields = after_name.split_ascii_whitespace();
-    // A zombie is not running.
-    if fields.next()? == "Z" {
-        return None;
-    }
-    fields.nth(18)?.parse().ok()
+    let fields: Vec<_> = after_name.split_ascii_whitespace().map(str::to_owned).collect();
+    (fields.first()? != "Z").then_some(fields)
 }
 
 #[cfg(test)]

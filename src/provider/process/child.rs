@@ -15,20 +15,19 @@ use std::{
 };
 
 use nix::{
-    errno::Errno,
     sys::signal::{Signal, killpg},
     unistd::Pid,
 };
 use tokio::{process::Command, sync::watch, time};
 
-use super::{ProcessApp, keeper, output, port};
+use super::{ProcessApp, census, keeper, output, port};
 use crate::{app::Endpoint, provider::ProviderError};
 
 /// What a child inherits of our environment. Not all of it: ours may hold the tokens of provider accounts.
 const INHERITED: &[&str] =
     &["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR"];
 
-/// How often a group is asked whether it is gone. `kill(2)` with signal 0 is all there is to ask.
+/// How often it is asked whether a group is gone: nobody tells.
 const ASK_EVERY: Duration = Duration::from_millis(20);
 
 /// One running app. Cheap to share; says when and why it ended.
@@ -172,7 +171,7 @@ impl Child {
     }
 
     fn group_exists(&self) -> bool {
-        killpg(Pid::from_raw(self.group), None) != Err(Errno::ESRCH)
+        census::group_runs(self.group)
     }
 
     fn signal(&self, signal: Signal) {

@@ -20,11 +20,11 @@ use std::{
 };
 
 use nix::{
-    errno::Errno,
     sys::signal::{Signal, kill, killpg},
     unistd::Pid,
 };
 
+use super::census;
 use crate::provider::ProviderError;
 
 /// The environment variable by which the keeper knows its own.
@@ -128,7 +128,7 @@ fn spawn(program: &Path, marker: &str) -> io::Result<(Child, ChildStdin)> {
         .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
-        .stderr(Stdio::inherit())
+        .stderr(Stdio::null())
         .spawn()?;
     let pipe = process.stdin.take().ok_or_else(|| io::Error::other("it has no standard input"))?;
     Ok((process, pipe))
@@ -166,8 +166,7 @@ fn end(groups: &BTreeSet<i32>, marker: &str, signal: Signal) {
 }
 
 fn any_left(groups: &BTreeSet<i32>, marker: &str) -> bool {
-    groups.iter().any(|&group| killpg(Pid::from_raw(group), None) != Err(Errno::ESRCH))
-        || marked(marker).next().is_some()
+    groups.iter().any(|&group| census::group_runs(group)) || marked(marker).next().is_some()
 }
 
 /// Every process but this one whose environment carries the marker. None where there is no `/proc`.

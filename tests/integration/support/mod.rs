@@ -193,6 +193,7 @@ fn journal(folder: &Path, app: &str) -> PathBuf {
 
 /// A client that keeps connections, follows nothing and waits for a minute at most.
 pub fn client() -> reqwest::Client {
+    pingora_core::tls::install_default_crypto_provider();
     let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
     builder.timeout(Duration::from_secs(60)).build().unwrap()
 }

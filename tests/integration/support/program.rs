@@ -8,7 +8,7 @@ use std::{
 };
 
 use nix::{
-    sys::signal::{Signal, kill, killpg},
+    sys::signal::{Signal, kill},
     unistd::Pid,
 };
 
@@ -83,8 +83,14 @@ impl Program {
         crate::eventually!(self.log().contains(text), "it says {text:?}, after\n{}", self.log());
     }
 
+    /// A request for an app, as a program sends it.
+    pub fn request(&self, method: &str, app: &str, path: &str) -> reqwest::RequestBuilder {
+        let url = format!("http://{}{path}", self.address);
+        self.client.request(method.parse().unwrap(), url).header("host", format!("{app}.test"))
+    }
+
     pub fn get(&self, app: &str, path: &str) -> reqwest::RequestBuilder {
-        self.client.get(format!("http://{}{path}", self.address)).header("host", format!("{app}.test"))
+        self.request("GET", app, path)
     }
 
     /// Wakes the app; its process.
@@ -129,11 +135,27 @@ impl Drop for Program {
 
 /// Whether the process still runs (a zombie does not).
 pub fn is_alive(process: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+    stat(process).is_some()
 }
 
-/// Whether any process of the group still runs.
+/// Whether any process of the group still runs (zombies do not).
 pub fn group_is_alive(group: u32) -> bool {
-    killpg(Pid::from_raw(group.cast_signed()), None).is_ok()
+    let entries = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    entries.into_iter().any(|process| stat(process).is_some_and(|fields| fields[2] == group.to_string()))
+}
+
+/// The process that runs `loir keeper` for this gateway.
+pub fn keeper_of(gateway: u32) -> Option<u32> {
+    let entries = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    entries.into_iter().find(|&process| {
+        let command = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
+        command.ends_with(b"\0keeper\0") && stat(process).is_some_and(|fields| fields[1] == gateway.to_string())
+    })
+}
+
+/// Its state, parent, group and so on, if it runs (a zombie does not).
+fn stat(process: u32) -> Option<Vec<String>> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().map(str::to_owned).collect();
+    (fields.first()? != "Z").then_some(fields)
 }
