@@ -4,18 +4,12 @@
 //! body. Every answer says which process gave it (`X-App`), and when that process began to listen (`X-Listening`, in
 //! nanoseconds of `CLOCK_MONOTONIC`, which all processes of a machine share).
 
-use std::{
-    fs::File,
-    io::Write,
-    net::Ipv4Addr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs::File, io::Write, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use nix::time::{ClockId, clock_gettime};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
 };
 
 use crate::{Outcome, number, option};
@@ -37,12 +31,14 @@ pub fn sum(body: &[u8]) -> u64 {
     body.iter().fold(0, |sum: u64, &byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)))
 }
 
-/// `serve app --port PORT [--boot-min MILLIS] [--boot-max MILLIS] [--journal FILE]`: boots for a random time between the
-/// two, and then adds a line to the file.
+/// `serve app --port PORT [--boot-min MILLIS] [--boot-max MILLIS] [--backlog N] [--journal FILE]`: adds a line to the file,
+/// boots for a random time between the two, and then listens.
 pub fn serve(options: &[&str]) -> Outcome<()> {
     let port = u16::try_from(number(options, "--port", 0)?)?;
     let least = number(options, "--boot-min", 0)?;
     let boot = fastrand::u64(least..=number(options, "--boot-max", least)?.max(least));
+    // Long enough for any crowd: whoever wants a short one says so.
+    let backlog = u32::try_from(number(options, "--backlog", 4096)?)?;
     if let Some(path) = option(options, "--journal") {
         let mut journal = File::options().create(true).append(true).open(path)?;
         writeln!(journal, "{} start", std::process::id())?;
@@ -50,7 +46,7 @@ pub fn serve(options: &[&str]) -> Outcome<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         tokio::time::sleep(Duration::from_millis(boot)).await;
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+        let listener = listen(port, backlog)?;
         let answers = Arc::new(Answers::new(monotonic()?));
         loop {
             let (stream, _) = listener.accept().await?;
@@ -58,6 +54,13 @@ pub fn serve(options: &[&str]) -> Outcome<()> {
             tokio::spawn(converse(stream, answers.clone()));
         }
     })
+}
+
+fn listen(port: u16, backlog: u32) -> std::io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind((Ipv4Addr::LOCALHOST, port).into())?;
+    socket.listen(backlog)
 }
 
 impl Answers {
@@ -70,7 +73,8 @@ impl Answers {
 fn answer(marks: &str, body: &[u8]) -> Vec<u8> {
     let length = body.len();
     let mut bytes =
-        format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n{marks}\r\n").into_bytes();
+        format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n{marks}\r\n")
+            .into_bytes();
     bytes.extend_from_slice(body);
     bytes
 }

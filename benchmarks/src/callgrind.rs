@@ -18,7 +18,9 @@ pub fn under(dir: &Path) -> Vec<String> {
     let out = format!("--callgrind-out-file={}/callgrind.%p", dir.display());
     // Ge: global bus events, which are atomic read-modify-write instructions. Fair scheduling of threads, so that none
     // starves while another spins.
-    ["valgrind", "--tool=callgrind", "--collect-bus=yes", "--fair-sched=yes", &out].map(str::to_owned).to_vec()
+    ["valgrind", "--tool=callgrind", "--collect-bus=yes", "--fair-sched=yes", &out]
+        .map(str::to_owned)
+        .to_vec()
 }
 
 /// What was counted between two dumps, in all threads together.
@@ -36,7 +38,8 @@ pub struct Profile {
 pub async fn dump(pid: u32, dir: &Path, number: u32) -> Outcome<Profile> {
     let text = said("callgrind_control", &["--dump", &pid.to_string()]).await?;
     let file: PathBuf = dir.join(format!("callgrind.{pid}.{number}"));
-    let profile = fs::read_to_string(&file).map_err(|error| format!("{}: {error}; {text}", file.display()))?;
+    let profile =
+        fs::read_to_string(&file).map_err(|error| format!("{}: {error}; {text}", file.display()))?;
     read(&profile)
 }
 
@@ -68,12 +71,12 @@ fn read(text: &str) -> Outcome<Profile> {
             *profile.calls.entry(callee.to_owned()).or_default() += count;
             // The next line is what the call cost, which the callee's own lines say as well.
             of_a_call = true;
-        } else if line.starts_with(|first: char| first.is_ascii_digit() || "+-*".contains(first)) {
-            if !std::mem::take(&mut of_a_call) {
-                let mut costs = line.split(' ').skip(1).map(|cost| cost.parse().unwrap_or(0.0));
-                profile.instructions += costs.next().unwrap_or(0.0);
-                profile.atomics += costs.next().unwrap_or(0.0);
-            }
+        } else if line.starts_with(|first: char| first.is_ascii_digit() || "+-*".contains(first))
+            && !std::mem::take(&mut of_a_call)
+        {
+            let mut costs = line.split(' ').skip(1).map(|cost| cost.parse().unwrap_or(0.0));
+            profile.instructions += costs.next().unwrap_or(0.0);
+            profile.atomics += costs.next().unwrap_or(0.0);
         }
     }
     Ok(profile)

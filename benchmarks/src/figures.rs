@@ -6,7 +6,6 @@ use std::time::Duration;
 pub fn percentile(values: &[f64], share: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
     let rank = (share * sorted.len() as f64).ceil() as usize;
     sorted.get(rank.saturating_sub(1).min(sorted.len().saturating_sub(1))).copied().unwrap_or(0.0)
 }
@@ -49,6 +48,9 @@ mod tests {
         let hundred: Vec<f64> = (1..=100).map(f64::from).collect();
         assert_eq!((median(&hundred), percentile(&hundred, 0.99), largest(&hundred)), (50.0, 99.0, 100.0));
         assert_eq!((median(&[]), median(&[7.0])), (0.0, 7.0));
-        assert_eq!((whole(1_234_567.4), whole(-1000.0), whole(999.0)), ("1 234 567".into(), "-1 000".into(), "999".into()));
+        assert_eq!(
+            (whole(1_234_567.4), whole(-1000.0), whole(999.0)),
+            ("1 234 567".into(), "-1 000".into(), "999".into())
+        );
     }
 }

@@ -70,5 +70,6 @@ fn option<'a>(options: &[&'a str], name: &str) -> Option<&'a str> {
 
 /// The same as a number.
 fn number(options: &[&str], name: &str, default: u64) -> Outcome<u64> {
-    option(options, name).map_or(Ok(default), |text| text.parse().map_err(|_| format!("{name} {text}?").into()))
+    option(options, name)
+        .map_or(Ok(default), |text| text.parse().map_err(|_| format!("{name} {text}?").into()))
 }

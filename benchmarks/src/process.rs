@@ -12,7 +12,10 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use tokio::{net::TcpStream, process::{Child, Command}};
+use tokio::{
+    net::TcpStream,
+    process::{Child, Command},
+};
 
 use crate::Outcome;
 
@@ -70,7 +73,11 @@ impl Process {
     /// The ids of its children.
     pub fn children(&self) -> Vec<u32> {
         let path = format!("/proc/{0}/task/{0}/children", self.pid);
-        fs::read_to_string(path).unwrap_or_default().split_whitespace().filter_map(|id| id.parse().ok()).collect()
+        fs::read_to_string(path)
+            .unwrap_or_default()
+            .split_whitespace()
+            .filter_map(|id| id.parse().ok())
+            .collect()
     }
 }
 

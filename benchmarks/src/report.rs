@@ -62,7 +62,9 @@ async fn machine() -> Outcome<String> {
     for (program, flag) in [("wrk", "-v"), ("valgrind", "--version"), ("nginx", "-v"), ("haproxy", "-v")] {
         if let Some(path) = which(program) {
             let version = first(said(&path.display().to_string(), &[flag]).await?);
-            versions.push(version.split(" [").next().unwrap_or_default().split(" 20").next().unwrap_or_default().into());
+            versions.push(
+                version.split(" [").next().unwrap_or_default().split(" 20").next().unwrap_or_default().into(),
+            );
         }
     }
     Ok(format!(
@@ -77,7 +79,8 @@ async fn machine() -> Outcome<String> {
 async fn idle_share() -> Outcome<f64> {
     let look = || -> Outcome<(f64, f64)> {
         let text = fs::read_to_string("/proc/stat")?;
-        let times: Vec<f64> = text.lines().next().unwrap_or_default().split_whitespace().skip(1).flat_map(str::parse).collect();
+        let times: Vec<f64> =
+            text.lines().next().unwrap_or_default().split_whitespace().skip(1).flat_map(str::parse).collect();
         Ok((times.get(3).ok_or("/proc/stat is short")? + times.get(4).unwrap_or(&0.0), times.iter().sum()))
     };
     let before = look()?;
@@ -89,6 +92,7 @@ async fn idle_share() -> Outcome<f64> {
 /// The version that Cargo.lock names.
 fn pingora() -> String {
     let lock = include_str!("../../Cargo.lock");
-    let version = lock.split("name = \"pingora\"\nversion = \"").nth(1).and_then(|rest| rest.split('"').next());
+    let version =
+        lock.split("name = \"pingora\"\nversion = \"").nth(1).and_then(|rest| rest.split('"').next());
     format!("pingora {}", version.unwrap_or("unknown"))
 }

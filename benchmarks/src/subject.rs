@@ -70,7 +70,7 @@ impl Subject {
             Self::Control => "control",
             Self::Headers => "control + headers",
             Self::Limits => "control + headers + client timeouts",
-            Self::Loir => "**loir**",
+            Self::Loir => "loir",
             Self::LoirJson => "loir, JSON access log",
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
@@ -171,7 +171,11 @@ impl Running {
     /// One request through it, so that its app is awake.
     pub async fn wake(&self) -> Outcome<()> {
         let answer = Client::connect(self.port).await?.get("/").await?;
-        if answer.is_the_apps() { Ok(()) } else { Err(format!("not the app's answer: {}", answer.head).into()) }
+        if answer.is_the_apps() {
+            Ok(())
+        } else {
+            Err(format!("not the app's answer: {}", answer.head).into())
+        }
     }
 
     /// Ends the proxy and its app.
@@ -185,7 +189,8 @@ impl Running {
 }
 
 fn loir(here: &Path, plan: &Plan<'_>, port: u16, access_log: &str) -> String {
-    let mut words = vec![here.display().to_string(), "serve".into(), "app".into(), "--port".into(), "{port}".into()];
+    let mut words =
+        vec![here.display().to_string(), "serve".into(), "app".into(), "--port".into(), "{port}".into()];
     words.extend_from_slice(plan.app);
     format!(
         "server:

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Those that stand in the table, beside all of them together.
-pub const NAMED: &[&str] = &["futex", "epoll_wait", "epoll_ctl", "write", "read"];
+pub const NAMED: &[&str] = &["futex", "epoll_wait", "recvfrom", "sendto", "writev", "write"];
 
 const ALL: &str = "raw_syscalls:sys_enter";
 
@@ -32,7 +32,10 @@ pub async fn check() -> Outcome<()> {
     if said.contains(ALL) && !said.contains("not supported") {
         return Ok(());
     }
-    Err(format!("perf cannot count system calls here (root and a mounted /sys/kernel/tracing are needed): {said}").into())
+    Err(format!(
+        "perf cannot count system calls here (root and a mounted /sys/kernel/tracing are needed): {said}"
+    )
+    .into())
 }
 
 /// Begins to count.
@@ -40,7 +43,9 @@ pub async fn begin(pid: u32, dir: &Path) -> Outcome<Counting> {
     let out = dir.join(format!("perf.{}", fastrand::u32(..)));
     let events: Vec<String> = NAMED.iter().map(|name| format!("syscalls:sys_enter_{name}")).collect();
     let mut command = Command::new("perf");
-    command.args(["stat", "-x", ",", "-e", ALL, "-e", &events.join(","), "-p", &pid.to_string(), "-o"]).arg(&out);
+    command
+        .args(["stat", "-x", ",", "-e", ALL, "-e", &events.join(","), "-p", &pid.to_string(), "-o"])
+        .arg(&out);
     let perf = Process::start(command, &dir.join("perf.log"))?;
     // It says nothing when it is ready.
     tokio::time::sleep(Duration::from_millis(700)).await;
@@ -55,7 +60,8 @@ impl Counting {
         let text = std::fs::read_to_string(&self.out)?;
         let count = |event: &str| {
             let line = text.lines().find(|line| line.split(',').nth(2) == Some(event));
-            line.and_then(|line| line.split(',').next()?.parse().ok()).ok_or_else(|| format!("perf: no {event} in {text}"))
+            line.and_then(|line| line.split(',').next()?.parse().ok())
+                .ok_or_else(|| format!("perf: no {event} in {text}"))
         };
         let mut counts = vec![count(ALL)?];
         for name in NAMED {

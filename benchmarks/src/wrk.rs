@@ -23,7 +23,8 @@ pub fn check() -> Outcome<()> {
 pub async fn run(port: u16, path: &str, connections: usize, seconds: u64) -> Outcome<Seen> {
     let (connections, seconds) = (connections.to_string(), format!("{seconds}s"));
     let (url, host) = (format!("http://127.0.0.1:{port}{path}"), format!("Host: {HOST}"));
-    let text = said("wrk", &["-t1", "-c", &connections, "-d", &seconds, "--latency", "-H", &host, &url]).await?;
+    let text =
+        said("wrk", &["-t1", "-c", &connections, "-d", &seconds, "--latency", "-H", &host, &url]).await?;
     if text.contains("Socket errors") || text.contains("Non-2xx") {
         return Err(format!("wrk met errors:\n{text}").into());
     }

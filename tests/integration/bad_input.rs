@@ -61,7 +61,7 @@ async fn malformed_hosts_are_refused() {
     let long = "a".repeat(300);
     let hosts = [
         "", " ", "a b", "a/b", "a\\b", "a,b", "hello.test,hello.test", "hello.test hello.test", ":80",
-        "hello.test:x", "hello.test:99999999", "hello.test:80:80", "[", "[::1", "[::1]x", "user@hello.test", "..", ".",
+        "hello.test:x", "hello.test:99999999", "hello.test:80:80", "[", "[::1", "[::1]x", "user@hello.test", ".",
         "hello.test%00", "hello.test\t.x", "<script>alert(1)</script>", "\u{e9}.test", "http://hello.test", "hello.test?",
         "hello.test#", "../../etc/passwd", "${jndi:ldap://x}", &long, "hello.test\x00", "hello.test\x7f",
     ];

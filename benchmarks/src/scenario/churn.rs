@@ -33,7 +33,8 @@ pub async fn run(bench: &Bench) -> Outcome<()> {
         the time between two requests: it is stopped and woken all the time. Every request must get the app's answer, and every body must arrive once and whole.";
     let mut report = Report::begin("churn", question).await?;
     let journal = bench.dir.join("churn.journal");
-    let app = ["--boot-min", "10", "--boot-max", "30", "--journal", &journal.display().to_string()].map(str::to_owned);
+    let app = ["--boot-min", "10", "--boot-max", "30", "--journal", &journal.display().to_string()]
+        .map(str::to_owned);
     let plan = Plan { app: &app, defaults: "idle_timeout: 1ms", ..Plan::default() };
     let loir = Subject::Loir.start(&bench.dir, &plan).await?;
     let idle: Arc<Mutex<Vec<Client>>> = Arc::default();
@@ -48,7 +49,8 @@ pub async fn run(bench: &Bench) -> Outcome<()> {
             bench.note(&format!("request {number} of {requests}, {} starts", starts(&journal)));
         }
     }
-    let (mut all, mut waited, mut processes, mut errors) = (Vec::new(), Vec::new(), HashSet::new(), Vec::new());
+    let (mut all, mut waited, mut processes, mut errors) =
+        (Vec::new(), Vec::new(), HashSet::new(), Vec::new());
     while let Some(done) = tasks.join_next().await {
         let (answer, took) = done?;
         match answer {
@@ -69,12 +71,28 @@ pub async fn run(bench: &Bench) -> Outcome<()> {
         bench.note(error);
     }
     report.table(
-        &["requests", "the app's answer, whole", "anything else", "held for a wake", "starts", "stops", "processes that answered"],
-        &[[requests, all.len(), errors.len(), waited.len(), starts(&journal), stops, processes.len()].map(|n| n.to_string()).to_vec()],
+        &[
+            "requests",
+            "the app's answer, whole",
+            "anything else",
+            "held for a wake",
+            "starts",
+            "stops",
+            "processes that answered",
+        ],
+        &[[requests, all.len(), errors.len(), waited.len(), starts(&journal), stops, processes.len()]
+            .map(|n| n.to_string())
+            .to_vec()],
     );
     let row = |name: &str, values: &[f64]| {
         let share = |share| format!("{:.1}", percentile(values, share));
-        vec![name.to_owned(), format!("{:.1}", median(values)), share(0.9), share(0.99), format!("{:.1}", largest(values))]
+        vec![
+            name.to_owned(),
+            format!("{:.1}", median(values)),
+            share(0.9),
+            share(0.99),
+            format!("{:.1}", largest(values)),
+        ]
     };
     report.table(
         &["ms from when it was due", "p50", "p90", "p99", "longest"],
@@ -91,7 +109,7 @@ async fn one(number: usize, port: u16, idle: &Mutex<Vec<Client>>) -> Outcome<(St
         Some(client) => client,
         None => Client::connect(port).await?,
     };
-    let answer = if number % 4 == 0 {
+    let answer = if number.is_multiple_of(4) {
         let body: Vec<u8> = (0..BODY).map(|_| fastrand::u8(..)).collect();
         let answer = client.post("/", &body).await?;
         let expected = format!("{BODY} {}", sum(&body));

@@ -30,23 +30,29 @@ pub async fn run(bench: &Bench) -> Outcome<()> {
         let running = subject.start(&bench.dir, &plan).await?;
         let [short, long] = counted(bench, &running, lengths).await?;
         running.end().await?;
-        #[expect(clippy::cast_precision_loss)]
         let requests = (lengths[1] - lengths[0]) as f64;
         let each = |of: &dyn Fn(&Profile) -> f64| (of(&long) - of(&short)) / requests;
-        let taken = |of: &Profile| of.calls(&["malloc", "calloc", "aligned_alloc", "posix_memalign", "memalign"]);
+        let taken =
+            |of: &Profile| of.calls(&["malloc", "calloc", "aligned_alloc", "posix_memalign", "memalign"]);
         let slow = |of: &Profile| of.calls(&["pthread_mutex_lock", "__lll_lock_wait"]) + contended(of);
         rows.push(vec![
             subject.name().into(),
             format!("{:.0}", each(&|of| of.instructions)),
             format!("{:.1}", each(&taken)),
             format!("{:.1}", each(&|of| of.calls(&["realloc"]))),
-            format!("{:.1}", each(&|of| of.calls(&["free"]))),
             format!("{:.1}", each(&|of| of.atomics)),
             format!("{:.2}", each(&slow)),
         ]);
     }
     report.table(
-        &["per request", "instructions", "allocations", "reallocations", "frees", "atomic operations", "waits for a lock"],
+        &[
+            "per request",
+            "instructions",
+            "allocations",
+            "reallocations",
+            "atomic operations",
+            "waits for a lock",
+        ],
         &rows,
     );
     report.say(&format!(
@@ -57,7 +63,8 @@ pub async fn run(bench: &Bench) -> Outcome<()> {
     ));
     for threads in [1, 2] {
         let rows = calls(bench, threads).await?;
-        let head: Vec<&str> = ["per request", "all"].into_iter().chain(syscalls::NAMED.iter().copied()).collect();
+        let head: Vec<&str> =
+            ["per request", "all"].into_iter().chain(syscalls::NAMED.iter().copied()).collect();
         report.say(&format!("System calls of the proxy, {threads} worker thread(s), 32 connections, by the kernel's trace points:"));
         report.table(&head, &rows);
     }
@@ -66,7 +73,8 @@ pub async fn run(bench: &Bench) -> Outcome<()> {
 
 fn contended(of: &Profile) -> f64 {
     let std = "std::sys::sync::mutex::futex::Mutex::lock_contended";
-    let parking_lot = ["parking_lot::raw_mutex::RawMutex::lock_slow", "parking_lot::raw_rwlock::RawRwLock::lock_"];
+    let parking_lot =
+        ["parking_lot::raw_mutex::RawMutex::lock_slow", "parking_lot::raw_rwlock::RawRwLock::lock_"];
     of.calls(&[std, "<std::sys::sync::mutex::futex::Mutex>::lock_contended", parking_lot[0], parking_lot[1]])
 }
 
@@ -97,7 +105,6 @@ async fn calls(bench: &Bench, threads: usize) -> Outcome<Vec<Vec<String>>> {
         crowd.ask("/", requests).await?;
         let counts = counting.end().await?;
         running.end().await?;
-        #[expect(clippy::cast_precision_loss)]
         let each = counts.iter().map(|count| format!("{:.3}", count / requests as f64));
         rows.push(std::iter::once(subject.name().to_owned()).chain(each).collect());
     }

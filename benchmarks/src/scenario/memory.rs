@@ -47,9 +47,7 @@ pub async fn run(bench: &Bench) -> Outcome<()> {
             }
             running.end().await?;
         }
-        #[expect(clippy::cast_precision_loss)]
         let each = |kib: u64| format!("{:.1} KiB", kib as f64 / MANY as f64);
-        #[expect(clippy::cast_precision_loss)]
         rows.push(vec![
             subject.name().into(),
             format!("{:.1} MiB", rest as f64 / 1024.0),
@@ -58,7 +56,10 @@ pub async fn run(bench: &Bench) -> Outcome<()> {
             held.map_or("–".into(), each),
         ]);
     }
-    report.table(&["", "at rest", "idle connection", "request for a slow app", "request held for a wake"], &rows);
+    report.table(
+        &["", "at rest", "idle connection", "request for a slow app", "request held for a wake"],
+        &rows,
+    );
     report.say("A request in flight has two connections, one to the client and one to the app; Pingora gives each a read buffer of 64 KiB, of which only what was touched is resident. A held request has one.");
     report.end(bench.quick)
 }

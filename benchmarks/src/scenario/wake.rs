@@ -34,17 +34,19 @@ pub async fn run(bench: &Bench) -> Outcome<()> {
         direct.push(directly(bench).await?);
     }
     loir.end().await?;
-    let rows = [("a client that polls the app itself", &direct), ("**held by loir**", &held)].map(|(name, values)| {
-        let share = |share| format!("{:.2}", percentile(values, share));
-        vec![
-            name.to_owned(),
-            values.len().to_string(),
-            format!("{:.2}", median(values)),
-            share(0.9),
-            share(0.99),
-            format!("{:.2}", largest(values)),
-        ]
-    });
+    let rows = [("a client that polls the app itself", &direct), ("held by loir", &held)].map(
+        |(name, values)| {
+            let share = |share| format!("{:.2}", percentile(values, share));
+            vec![
+                name.to_owned(),
+                values.len().to_string(),
+                format!("{:.2}", median(values)),
+                share(0.9),
+                share(0.99),
+                format!("{:.2}", largest(values)),
+            ]
+        },
+    );
     report.table(&["ms after the app listens", "wakes", "p50", "p90", "p99", "longest"], &rows);
     report.say("The app boots for a random 50 to 400 ms. Loir and the control take turns. Loir's figure includes its readiness probe, the release of the held request, a new connection to the app, and the answer's way back.");
     report.end(bench.quick)
@@ -84,7 +86,6 @@ async fn directly(bench: &Bench) -> Outcome<f64> {
     since(&answer, now)
 }
 
-#[expect(clippy::cast_precision_loss)]
 fn since(answer: &crate::client::Answer, now: u64) -> Outcome<f64> {
     let listening: u64 = answer.field("x-listening")?.parse()?;
     Ok(now.saturating_sub(listening) as f64 / 1e6)

@@ -53,8 +53,11 @@ pub async fn run(bench: &Bench) -> Outcome<()> {
         for round in 0..=rounds {
             bench.note(&format!("{size}, {connections} connections, round {round} of {rounds}"));
             // There and back again: nobody is always first, or always after the same one.
-            let order: Vec<usize> =
-                if round % 2 == 0 { (0..running.len()).collect() } else { (0..running.len()).rev().collect() };
+            let order: Vec<usize> = if round % 2 == 0 {
+                (0..running.len()).collect()
+            } else {
+                (0..running.len()).rev().collect()
+            };
             for at in order {
                 let one = measure(&running[at].1, path, connections, seconds).await?;
                 // The first round warms everything up.
@@ -64,7 +67,8 @@ pub async fn run(bench: &Bench) -> Outcome<()> {
             }
         }
         report.say(&format!("{size} in each answer, {connections} connections:"));
-        let rows: Vec<_> = running.iter().zip(&seen).map(|((subject, _), of)| row(*subject, of, &seen[REFERENCE])).collect();
+        let rows: Vec<_> =
+            running.iter().zip(&seen).map(|((subject, _), of)| row(*subject, of, &seen[REFERENCE])).collect();
         report.table(
             &["", "req/s", "ratio", "p50 ms", "p99 ms", "CPU µs/req", "user", "system", "CPU ratio"],
             &rows,

@@ -1,6 +1,9 @@
 //! A client that writes bytes as they are, and reads answers piece by piece.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
@@ -71,7 +74,9 @@ impl<S: AsyncRead + Unpin> Wire<S> {
 
     /// Everything up to and with `end`.
     pub async fn until(&mut self, end: &str) -> String {
+        let began = Instant::now();
         loop {
+            assert!(began.elapsed() < NEVER, "{end:?} never came, but {:?}", self.so_far());
             if let Some(at) = self.received.windows(end.len()).position(|part| part == end.as_bytes()) {
                 let text = self.exactly(at + end.len()).await;
                 return String::from_utf8_lossy(&text).into_owned();
