@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 CARGO ?= cargo
-# Test builds of dependencies need no debug information; CI has no incremental builds to gain from.
+# Colours at a terminal, unless the environment says otherwise.
 export CARGO_TERM_COLOR ?= auto
 
 .PHONY: help demo test check bench schema setup nextest clean

@@ -6,7 +6,7 @@ use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
     AccessLog,
-    scalar::{Count, HostName, Listen, Networks},
+    scalar::{Count, HostName, Listen, Networks, Threads},
     units::{Period, PositivePeriod, Size},
     yaml::{Located, OneOrMany},
 };
@@ -50,7 +50,7 @@ pub(super) struct Server {
     /// believed: networks, addresses, or the words `loopback` and `private`. Default: nobody.
     pub trusted_proxies: Option<OneOrMany<Located<Networks>>>,
     /// Worker threads. Default: one for each processor. A change needs a restart.
-    pub threads: Option<Count>,
+    pub threads: Option<Threads>,
     /// How long requests in flight may take to end after SIGTERM. Default: `30s`.
     pub drain_timeout: Option<Period>,
     /// One line for each request: `off`, `json` or `combined`. Default: `off`.

@@ -147,6 +147,28 @@ impl Scalar for Port {
     }
 }
 
+/// How many threads: more than 1024 are a slip of the finger, and a machine may not bear them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Threads(pub usize);
+
+impl Scalar for Threads {
+    const NAME: &'static str = "Threads";
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(count @ 1..=1024) if !text.starts_with('+') => Ok(Self(count)),
+            _ => Err("is not a whole number from 1 to 1024".to_owned()),
+        }
+    }
+    fn schema() -> Value {
+        json!({
+            "anyOf": [
+                { "type": "integer", "minimum": 1, "maximum": 1024 },
+                { "type": "string", "pattern": "^[0-9]+$" }
+            ]
+        })
+    }
+}
+
 /// How many of something there may be: 1 to a million.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Count(pub usize);
@@ -293,7 +315,7 @@ impl Scalar for UrlPath {
     }
 }
 
-scalar!(Label, HostName, Port, Count, Listen, Networks, StatusRange, UrlPath);
+scalar!(Label, HostName, Port, Threads, Count, Listen, Networks, StatusRange, UrlPath);
 
 #[cfg(test)]
 mod tests {
@@ -365,6 +387,8 @@ mod tests {
     fn ports_statuses_and_paths() {
         assert_eq!(Port::parse("8080"), Ok(Port(8080)));
         assert!(["0", "65536", "-1", "+80", "x", ""].iter().all(|port| Port::parse(port).is_err()));
+        assert_eq!(Threads::parse("1024"), Ok(Threads(1024)));
+        assert!(["0", "1025", "1000000", "+4"].iter().all(|threads| Threads::parse(threads).is_err()));
         assert_eq!(StatusRange::parse("200-499"), Ok(StatusRange(200, 499)));
         assert_eq!(StatusRange::parse("204"), Ok(StatusRange(204, 204)));
         assert!(["499-200", "99", "600", "2xx", ""].iter().all(|range| StatusRange::parse(range).is_err()));

@@ -2,7 +2,7 @@
 //!
 //! It is the real gateway with `conf/demo.yaml`; only the log is calmer.
 
-use std::{net::SocketAddr, process::ExitCode};
+use std::{fs::DirBuilder, net::SocketAddr, os::unix::fs::DirBuilderExt, process::ExitCode};
 
 use crate::server::{self, Plan, Source, load, logging};
 
@@ -14,15 +14,17 @@ const CONFIG: &str = include_str!("../../conf/demo.yaml");
 pub fn run(port: u16) -> ExitCode {
     logging::init(logging::Style::Demo);
     // Where the app that fails once remembers that it has. Fresh for each demo, so that the page can be seen again.
-    let folder = std::env::temp_dir().join(format!("loir-demo-{}", std::process::id()));
-    if let Err(error) = std::fs::create_dir_all(&folder) {
+    // Nobody else's: with a name that cannot be foreseen, in a place where everybody may write.
+    let folder = std::env::temp_dir().join(format!("loir-demo-{:016x}", fastrand::u64(..)));
+    if let Err(error) = DirBuilder::new().mode(0o700).create(&folder) {
         eprintln!("loir: cannot make {}: {error}", folder.display());
         return ExitCode::FAILURE;
     }
     let code = match plan(port, &folder) {
         Ok(plan) => {
             let names = names(&plan);
-            server::run_with(plan, |address| greet(address, &names), || self::plan(port, &folder))
+            let other = "choose another port: loir demo --port 3000";
+            server::run_with(plan, other, |address| greet(address, &names), || self::plan(port, &folder))
         }
         Err(problem) => {
             eprintln!("loir: {problem}");

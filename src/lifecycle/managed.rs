@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::{
     cell::{AppCell, NotIdle},
+    gate::Gate,
     state::Record,
 };
 use crate::{
@@ -31,6 +32,7 @@ pub struct ManagedApp {
     pub(super) provider: Arc<dyn Provider>,
     settings: ArcSwap<Settings>,
     reached: ArcSwapOption<Reached>,
+    gate: ArcSwap<Gate>,
     progress: watch::Sender<Progress>,
     /// Why the current run ended by itself, if it did. A wake in progress listens.
     pub(super) exited: watch::Sender<Option<Arc<str>>>,
@@ -129,6 +131,7 @@ impl ManagedApp {
             provider,
             settings: ArcSwap::from_pointee(settings),
             reached: ArcSwapOption::empty(),
+            gate: ArcSwap::default(),
             progress: watch::Sender::new(progress),
             exited: watch::Sender::new(None),
             order: tokio::sync::Mutex::default(),
@@ -215,7 +218,14 @@ impl ManagedApp {
         self.memory().failures
     }
 
+    /// Through which those go that waited for the run of now.
+    pub(super) fn gate(&self) -> Arc<Gate> {
+        self.gate.load_full()
+    }
+
+    /// Where the run of now is reached; each run begins with a gate that is nearly closed.
     pub(super) fn reach(&self, reached: Option<Reached>) {
+        self.gate.store(Arc::default());
         self.reached.store(reached.map(Arc::new));
     }
 

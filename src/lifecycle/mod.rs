@@ -6,6 +6,7 @@
 //! | `cell` | `AppCell`: the atomics that a request and a stop meet on |
 //! | `state` | what is remembered of an app and how it may change: pure |
 //! | `managed` | `ManagedApp`: all this process knows of one app |
+//! | `gate` | how many of those that waited are let go at once |
 //! | `wake` | a wake, from the decision to the first answer |
 //! | `sleep` | a stop, from the decision to its confirmation |
 //! | `sweep` | who is due to sleep, and when to look again |
@@ -27,13 +28,14 @@ use tokio::{runtime::Handle, sync::watch};
 use crate::{
     app::{AppId, AppState, AppStatus},
     clock::Clock,
-    registry::Registry,
+    registry::{Registry, RegistryError},
 };
 
 pub mod cell;
 #[cfg(test)]
 mod cell_tests;
 pub mod event;
+mod gate;
 mod managed;
 pub mod readiness;
 mod sleep;
@@ -56,7 +58,7 @@ pub use sweep::Sweeper;
 pub struct Lifecycle {
     apps: ArcSwap<HashMap<AppId, Arc<ManagedApp>>>,
     /// Apps that were taken out of the configuration and still run.
-    leaving: Mutex<HashMap<AppId, Arc<ManagedApp>>>,
+    leaving: Mutex<Vec<Arc<ManagedApp>>>,
     registry: Arc<dyn Registry>,
     prober: readiness::Prober,
     clock: Clock,
@@ -118,12 +120,21 @@ pub enum Refusal {
 pub struct InFlight {
     app: Arc<ManagedApp>,
     counts: bool,
+    /// Of a request that has waited, until the app answers.
+    pass: Option<gate::Pass>,
 }
 
 impl InFlight {
     /// The app it is for.
     pub fn app(&self) -> &Arc<ManagedApp> {
         &self.app
+    }
+
+    /// The app has begun to answer: others that wait may follow.
+    pub fn answered(&mut self) {
+        if let Some(pass) = self.pass.take() {
+            pass.answered();
+        }
     }
 }
 
@@ -150,7 +161,14 @@ impl Waking {
             // after it, and wakes us.
             self.progress.mark_unchanged();
             match self.lifecycle.decide(&self.app, Demand::Wake) {
-                Decision::Forward(in_flight) => return Ok(in_flight),
+                Decision::Forward(mut in_flight) => {
+                    in_flight.pass = Some(self.app.gate().pass().await);
+                    // It may have crashed while this request was still at the gate.
+                    if self.app.state() == AppState::Awake {
+                        return Ok(in_flight);
+                    }
+                    continue;
+                }
                 Decision::Failed(failure) => return Err(failure),
                 Decision::Wait | Decision::Resting(_) => {}
             }
@@ -255,7 +273,7 @@ impl Lifecycle {
     fn decide(self: &Arc<Self>, app: &Arc<ManagedApp>, demand: Demand) -> Decision {
         let state = app.cell.enter();
         if state == AppState::Awake {
-            return Decision::Forward(InFlight { app: app.clone(), counts: demand == Demand::Wake });
+            return Decision::Forward(InFlight { app: app.clone(), counts: demand == Demand::Wake, pass: None });
         }
         app.cell.leave(None);
         if demand == Demand::Observe {
@@ -283,8 +301,23 @@ impl Lifecycle {
         }
     }
 
-    fn leaving(&self) -> MutexGuard<'_, HashMap<AppId, Arc<ManagedApp>>> {
+    fn leaving(&self) -> MutexGuard<'_, Vec<Arc<ManagedApp>>> {
         self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records `change`. A record that has fallen behind, because a write failed earlier, is first led to where the change
+    /// fits: of what happens in this process, this process is the witness.
+    async fn record(&self, app: &ManagedApp, change: state::Change) -> Result<state::Record, RegistryError> {
+        match self.registry.apply(&app.id, change.clone()).await {
+            Err(RegistryError::Misfit(misfit)) => {
+                log::warn!("{}: its record had fallen behind ({misfit}) and is put right", app.id);
+                for step in change.lead_up() {
+                    self.registry.apply(&app.id, step).await?;
+                }
+                self.registry.apply(&app.id, change).await
+            }
+            result => result,
+        }
     }
 
     /// What follows a failure: `Failed`, with a reference for visitors and the reason for operators.
@@ -314,7 +347,8 @@ impl Lifecycle {
 
     /// A provider says that an app ended by itself.
     pub async fn exited(&self, id: &AppId, reason: &str) {
-        let Some(app) = self.apps.load().get(id).cloned() else {
+        let leaving = || self.leaving().iter().rfind(|app| app.id == *id).cloned();
+        let Some(app) = self.apps.load().get(id).cloned().or_else(leaving) else {
             return;
         };
         // The message may be about an earlier run. The provider is always right.
@@ -330,7 +364,7 @@ impl Lifecycle {
         Event::Crashed(reason.to_owned()).tell(id);
         app.reach(None);
         let change = state::Change::Crashed { reason: reason.to_owned() };
-        let (becomes, back_off) = match self.registry.apply(id, change).await {
+        let (becomes, back_off) = match self.record(&app, change).await {
             Ok(record) => {
                 app.remember(&record);
                 (record.state, record.back_off())

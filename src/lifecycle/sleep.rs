@@ -54,7 +54,7 @@ impl Lifecycle {
     async fn stop(&self, app: &ManagedApp) -> Result<(), String> {
         let name = &app.id.name;
         let begin = Change::BeginStop { deadline: self.deadline(LIMIT) };
-        self.registry.apply(&app.id, begin).await.map_err(|error| error.to_string())?;
+        self.record(app, begin).await.map_err(|error| error.to_string())?;
         let outcome = match app.provider.busy(name).await {
             Ok(None) => app.provider.stop(name).await.map_err(|error| error.to_string()),
             Ok(Some(reason)) => Err(reason),
@@ -71,7 +71,7 @@ impl Lifecycle {
             },
         };
         let stopped = matches!(change, Change::Stopped { .. });
-        match self.registry.apply(&app.id, change).await {
+        match self.record(app, change).await {
             Ok(record) => app.remember(&record),
             Err(error) => log::warn!("{}: the end of a stop could not be recorded: {error}", app.id),
         }

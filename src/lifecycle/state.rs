@@ -83,6 +83,25 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// What leads any record to where this change fits.
+    pub fn lead_up(&self) -> Vec<Change> {
+        // Abandoned at once, should it be left at that.
+        let deadline = 0;
+        match self {
+            Self::Found { .. } => vec![],
+            Self::BeginWake { .. } => vec![Self::Found { running: false }],
+            Self::WakeReady { .. } | Self::WakeFailed { .. } => {
+                vec![Self::Found { running: false }, Self::BeginWake { deadline }]
+            }
+            Self::BeginStop { .. } | Self::Crashed { .. } => vec![Self::Found { running: true }],
+            Self::AbortStop | Self::Stopped { .. } => {
+                vec![Self::Found { running: true }, Self::BeginStop { deadline }]
+            }
+        }
+    }
+}
+
 /// The change does not fit the state the app is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the app is {0}")]
@@ -208,6 +227,8 @@ mod tests {
         ];
         for (change, fits, becomes) in table {
             for state in [Asleep, Waking, Awake, Stopping, Failed] {
+                let led = change.lead_up().iter().fold(record(state), |app, step| app.apply(step, 1).unwrap());
+                assert!(led.apply(change, 1).is_ok(), "{change:?} fits once {state} was led up to it");
                 let result = record(state).apply(change, 1).map(|next| next.state);
                 let expected = if fits.contains(&state) { Ok(*becomes) } else { Err(Misfit(state)) };
                 assert_eq!(result, expected, "{change:?} on {state}");

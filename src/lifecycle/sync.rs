@@ -38,8 +38,7 @@ impl Lifecycle {
             let settings = settings(&info.name, info.settings.clone(), defaults, domains);
             // An app that comes back while it still runs is the same app: its requests in flight count on. Unless its
             // whole provider entry was gone: the new one knows nothing of what the old one runs.
-            let returning = self.leaving().remove(&id).filter(|app| Arc::ptr_eq(&app.provider, provider));
-            let app = match known.get(&id).cloned().or(returning) {
+            let app = match known.get(&id).cloned().or_else(|| self.come_back(&id, provider)) {
                 Some(app) => {
                     app.configure(settings);
                     app
@@ -50,10 +49,20 @@ impl Lifecycle {
         }
         for (id, app) in known.iter().filter(|(id, _)| id.provider == *name && !apps.contains_key(id)) {
             Event::Removed.tell(id);
-            self.leaving().insert(id.clone(), app.clone());
+            self.leaving().push(app.clone());
             self.tasks.spawn(farewell(self.clone(), app.clone()));
         }
         self.apps.store(Arc::new(apps));
+    }
+
+    fn come_back(&self, id: &AppId, provider: &Arc<dyn Provider>) -> Option<Arc<ManagedApp>> {
+        let mut leaving = self.leaving();
+        let place = leaving.iter().position(|app| app.id == *id && Arc::ptr_eq(&app.provider, provider))?;
+        Some(leaving.swap_remove(place))
+    }
+
+    fn is_leaving(&self, app: &Arc<ManagedApp>) -> bool {
+        self.leaving().iter().any(|leaving| Arc::ptr_eq(leaving, app))
     }
 
     /// Removes every app of a provider entry that is gone.
@@ -121,12 +130,11 @@ fn settings(name: &str, own: AppSettings, defaults: &Timeouts, domains: &[String
 /// reload brings it back before.
 async fn farewell(lifecycle: Arc<Lifecycle>, app: Arc<ManagedApp>) {
     let deadline = Instant::now() + FAREWELL;
-    while lifecycle.leaving().contains_key(&app.id) {
-        if app.held() == 0 {
-            match lifecycle.sleep(&app, Duration::ZERO).await {
-                Slept::Yes | Slept::NotIdle(NotIdle::State(AppState::Asleep | AppState::Failed)) => break,
-                Slept::NotIdle(_) | Slept::Kept(_) => {}
-            }
+    loop {
+        // Also gives the routes time to change: whoever still comes by the old ones is served.
+        tokio::time::sleep(LOOK_EVERY).await;
+        if !lifecycle.is_leaving(&app) {
+            return;
         }
         if Instant::now() >= deadline {
             if let Err(error) = app.provider.stop(&app.id.name).await {
@@ -134,10 +142,22 @@ async fn farewell(lifecycle: Arc<Lifecycle>, app: Arc<ManagedApp>) {
             }
             break;
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        if app.held() > 0 {
+            continue;
+        }
+        match lifecycle.sleep(&app, Duration::ZERO).await {
+            // Only the next look tells that nobody came while it was being stopped.
+            Slept::NotIdle(NotIdle::State(AppState::Asleep | AppState::Failed)) => break,
+            Slept::Yes | Slept::NotIdle(_) | Slept::Kept(_) => {}
+        }
     }
-    let left = lifecycle.leaving().remove(&app.id).is_some();
-    if left && let Err(error) = lifecycle.registry.forget(&app.id).await {
+    let another_leaves = {
+        let mut leaving = lifecycle.leaving();
+        leaving.retain(|other| !Arc::ptr_eq(other, &app));
+        leaving.iter().any(|other| other.id == app.id)
+    };
+    let known = another_leaves || lifecycle.apps().contains_key(&app.id);
+    if !known && let Err(error) = lifecycle.registry.forget(&app.id).await {
         log::warn!("{}: cannot be forgotten: {error}", app.id);
     }
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{Event, Lifecycle, ManagedApp, Reached, Step, state::{Change, back_off}};
-use crate::{app::AppState, registry::RegistryError};
+use crate::app::AppState;
 
 /// Runs after the cell went to `Waking`, and always leaves it `Awake` or `Failed`, whatever happens inside.
 pub(super) async fn run(lifecycle: Arc<Lifecycle>, app: Arc<ManagedApp>) {
@@ -30,9 +30,8 @@ async fn attempt(
     limit: Duration,
 ) -> Result<Reached, String> {
     let change = Change::BeginWake { deadline: lifecycle.deadline(limit) };
-    let formation = match lifecycle.registry.apply(&app.id, change).await {
+    let formation = match lifecycle.record(&app, change).await {
         Ok(record) => record.formation,
-        Err(RegistryError::Misfit(misfit)) => return Err(format!("the registry says {misfit}")),
         // A registry that is away must not keep people from their app.
         Err(error) => {
             log::warn!("{}: waking without the registry: {error}", app.id);
@@ -83,7 +82,7 @@ async fn succeed(
     app.cell.touch(lifecycle.clock.now());
     app.turn(AppState::Waking, AppState::Awake, Step::Ready, None);
     Event::Ready(boot).tell(&app.id);
-    match lifecycle.registry.apply(&app.id, Change::WakeReady { boot }).await {
+    match lifecycle.record(app, Change::WakeReady { boot }).await {
         Ok(record) => app.remember(&record),
         Err(error) => log::warn!("{}: that it woke could not be recorded: {error}", app.id),
     }
@@ -97,7 +96,7 @@ async fn fail(lifecycle: &Lifecycle, app: &ManagedApp, reason: String) {
     }
     let _order = app.order.lock().await;
     let retry_after =
-        match lifecycle.registry.apply(&app.id, Change::WakeFailed { reason: reason.clone() }).await {
+        match lifecycle.record(app, Change::WakeFailed { reason: reason.clone() }).await {
             Ok(record) => {
                 app.remember(&record);
                 record.back_off()

@@ -7,7 +7,10 @@ use tokio::sync::mpsc;
 
 use crate::{
     app::{AppStatus, Endpoint, Formation, Readiness},
-    config::{ProviderEntry, problem::Problems},
+    config::{
+        ProviderEntry,
+        problem::{At, Problems},
+    },
 };
 
 pub mod process;
@@ -97,6 +100,16 @@ pub trait ProviderConfig: Send + Sync {
     /// The apps that are written down in the entry. Empty where the provider's API lists them.
     fn declared(&self) -> Vec<DeclaredApp>;
 
+    /// The ports of this machine that the entry claims, and where it says so.
+    fn ports(&self) -> Vec<(u16, At)> {
+        Vec::new()
+    }
+
+    /// If the entry cannot do without `state_dir`: where it says what needs it, and why.
+    fn needs_state_dir(&self) -> Option<(At, &'static str)> {
+        None
+    }
+
     /// Signs in, as it were. Nothing is started or stopped by it.
     fn connect(&self, context: ProviderContext) -> Result<Arc<dyn Provider>, ProviderError>;
 
@@ -113,9 +126,9 @@ pub struct DeclaredApp {
     /// The app's name.
     pub name: String,
     /// Where the name stands.
-    pub at: crate::config::problem::At,
+    pub at: At,
     /// Each further host name, and where it stands.
-    pub hosts: Vec<(String, crate::config::problem::At)>,
+    pub hosts: Vec<(String, At)>,
 }
 
 /// One row for each type of provider: its name, its documentation, and how its options are read.

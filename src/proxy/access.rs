@@ -6,9 +6,11 @@
 use std::{
     net::IpAddr,
     sync::{
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
         mpsc::{SyncSender, sync_channel},
     },
+    thread::Thread,
     time::Duration,
 };
 
@@ -21,7 +23,7 @@ use pingora_proxy::Session;
 use super::{RequestContext, forward};
 use crate::{
     app::AppState,
-    config::{AccessLog as Format, Server},
+    config::AccessLog as Format,
 };
 
 /// The `target` of the log lines.
@@ -66,35 +68,69 @@ pub struct Line {
     pub referer: String,
 }
 
-/// The near end of the log.
+/// The writer looks for lines so often, and writes all there are. To wake it for each one would cost every request a
+/// system call or two.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Nobody may be reading the log: a flush waits no longer than this.
+const LONGEST_FLUSH: Duration = Duration::from_secs(1);
+
+/// The near end of the log. Dropping it ends the writer.
 pub struct AccessLog {
-    lines: SyncSender<Line>,
-    dropped: AtomicU64,
+    messages: SyncSender<Message>,
+    dropped: Arc<AtomicU64>,
+    writer: Thread,
+}
+
+#[expect(clippy::large_enum_variant, reason = "nearly all are lines, and a box is an allocation for each")]
+enum Message {
+    Line(Line),
+    /// Everything before it has been written when its channel closes.
+    Flush(SyncSender<()>),
 }
 
 impl AccessLog {
-    /// Starts the writer, which ends when this is dropped.
+    /// Starts the writer.
     pub fn start() -> std::io::Result<Self> {
-        let (lines, written) = sync_channel::<Line>(WAITING);
-        std::thread::Builder::new().name("access-log".into()).spawn(move || {
-            for line in written {
-                line.write();
+        let (messages, received) = sync_channel(WAITING);
+        let dropped = Arc::<AtomicU64>::default();
+        let lost = dropped.clone();
+        let write = move || {
+            // Sleeps in `recv` while nothing happens, and in `park_timeout` while much does.
+            while let Ok(first) = received.recv() {
+                for message in std::iter::once(first).chain(received.try_iter()) {
+                    match message {
+                        Message::Line(line) => line.write(),
+                        Message::Flush(done) => drop(done),
+                    }
+                }
+                let lost = lost.swap(0, Relaxed);
+                if lost > 0 {
+                    log::warn!(
+                        "{lost} lines of the access log were dropped: they came faster than they could be written"
+                    );
+                }
+                std::thread::park_timeout(PAUSE);
             }
-        })?;
-        Ok(Self { lines, dropped: AtomicU64::new(0) })
+        };
+        let writer = std::thread::Builder::new().name("access-log".into()).spawn(write)?;
+        Ok(Self { messages, dropped, writer: writer.thread().clone() })
     }
 
     /// Hands a line over. Never waits.
     pub fn write(&self, line: Line) {
-        if self.lines.try_send(line).is_err() {
+        if self.messages.try_send(Message::Line(line)).is_err() {
             self.dropped.fetch_add(1, Relaxed);
-            return;
         }
-        let dropped = self.dropped.swap(0, Relaxed);
-        if dropped > 0 {
-            log::warn!(
-                "{dropped} lines of the access log were dropped: they came faster than they could be written"
-            );
+    }
+
+    /// Returns when all lines so far have been written.
+    pub fn flush(&self) {
+        let (done, written) = sync_channel(0);
+        // With a full channel there is no hurry: the writer is at work, or stuck.
+        if self.messages.try_send(Message::Flush(done)).is_ok() {
+            self.writer.unpark();
+            let _ = written.recv_timeout(LONGEST_FLUSH);
         }
     }
 }
@@ -104,11 +140,10 @@ impl Line {
     pub fn of(
         session: &Session,
         ctx: &RequestContext,
-        settings: &Server,
         request_id: String,
         duration: Duration,
     ) -> Self {
-        let request = session.req_header();
+        let (request, settings) = (session.req_header(), &*ctx.settings);
         let text = |name: HeaderName| {
             request.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
         };
@@ -126,7 +161,7 @@ impl Line {
             bytes_in: ctx.body_bytes,
             bytes_out: session.body_bytes_sent() as u64,
             duration,
-            app: ctx.in_flight.as_ref().map(|in_flight| in_flight.app().id.to_string()),
+            app: ctx.app().map(|app| app.id.to_string()),
             state: ctx.met.map(AppState::as_str),
             waited: ctx.waited,
             user_agent: text(header::USER_AGENT).unwrap_or_default(),

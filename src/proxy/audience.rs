@@ -6,7 +6,10 @@
 use std::sync::LazyLock;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
-use http::{HeaderMap, Method, header};
+use http::{
+    HeaderMap, Method,
+    header::{self, HeaderName},
+};
 use pingora_http::RequestHeader;
 
 use crate::lifecycle::Demand;
@@ -64,7 +67,7 @@ pub fn prefers_html(headers: &HeaderMap) -> bool {
         let mut parts = range.split(';').map(str::trim);
         let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
         let quality =
-            parts.find_map(|part| part.strip_prefix("q=")).map_or(1.0, |q| q.parse().unwrap_or(0.0));
+            parts.find_map(|part| part.strip_prefix("q=")).map_or(1.0, |q| quality(q).unwrap_or(0.0));
         match kind.as_str() {
             "text/html" | "application/xhtml+xml" => html = html.max(quality),
             kind if kind.ends_with("/json") || kind.ends_with("+json") => json = json.max(quality),
@@ -74,21 +77,37 @@ pub fn prefers_html(headers: &HeaderMap) -> bool {
     html > 0.0 && html >= json
 }
 
+/// A weight, from 0 to 1 (RFC 9110, 12.4.2). `NaN` is a number for Rust, and none for HTTP.
+fn quality(text: &str) -> Option<f32> {
+    text.parse().ok().filter(|weight| (0.0..=1.0).contains(weight))
+}
+
 /// Whether the request is a reason to wake an app, or to keep it awake.
 pub fn demand(request: &RequestHeader) -> Demand {
     let headers = &request.headers;
+    // Whoever sends something, or wants to talk, wants the app.
+    let reads = matches!(request.method, Method::GET | Method::HEAD);
+    if !reads || headers.contains_key(header::UPGRADE) {
+        return Demand::Wake;
+    }
     let path = request.uri.path();
     let quiet_path = matches!(path, "/favicon.ico" | "/robots.txt") || path.starts_with("/apple-touch-icon");
-    let ahead = ["sec-purpose", "purpose", "x-moz"].iter().any(|&name| {
-        let value = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        value.contains("prefetch") || value.contains("prerender")
-    });
-    let robot = headers.get(header::USER_AGENT).is_some_and(|agent| is_monitor_or_preview(agent.as_bytes()));
-    if quiet_path || ahead || robot { Demand::Observe } else { Demand::Wake }
+    let ahead = PREFETCH.iter().filter_map(|name| headers.get(name)?.to_str().ok());
+    let ahead = ahead.into_iter().any(|value| value.contains("prefetch") || value.contains("prerender"));
+    let robot = || headers.get(header::USER_AGENT).is_some_and(|it| is_monitor_or_preview(it.as_bytes()));
+    if quiet_path || ahead || robot() { Demand::Observe } else { Demand::Wake }
 }
 
+/// Where browsers say that they only fetch ahead. Parsed once: this is on the path of every request.
+static PREFETCH: [HeaderName; 3] = [
+    HeaderName::from_static("sec-purpose"),
+    HeaderName::from_static("purpose"),
+    HeaderName::from_static("x-moz"),
+];
+
 /// Programs that look at sites without anybody waiting for the answer: uptime monitors, and link previews of chats
-/// and social networks. Lower case, by the product names that they publish.
+/// and social networks. Lower case, by the product names that they publish. Not those whose people use the same name:
+/// Mattermost's own app calls itself `Mattermost`.
 const MONITORS_AND_PREVIEWS: &[&str] = &[
     "uptimerobot",
     "uptime-kuma",
@@ -117,11 +136,9 @@ const MONITORS_AND_PREVIEWS: &[&str] = &[
     "linkedinbot",
     "discordbot",
     "telegrambot",
-    "whatsapp",
+    "whatsapp/",
     "skypeuripreview",
-    "mattermost",
-    "mastodon",
-    "signal-desktop",
+    "mattermost-bot",
     "redditbot",
     "bluesky cardyb",
 ];
@@ -205,6 +222,8 @@ mod tests {
             ("GET /", &[("accept", "application/json")], Program),
             ("GET /", &[("accept", "application/json, text/html;q=0.5")], Program),
             ("GET /", &[("accept", "text/html;q=0")], Program),
+            ("GET /", &[("accept", "text/html;q=NaN")], Program),
+            ("GET /", &[("accept", "application/json, text/html;q=9")], Program),
             ("GET /", &[("accept", "TEXT/HTML")], Visitor),
             ("POST /form", &[("accept", CHROME), ("sec-fetch-mode", "navigate")], Submitter),
             ("POST /form", &[("accept", CHROME)], Submitter),
@@ -265,6 +284,12 @@ mod tests {
             ("GET /", &[("user-agent", ROBOT)], Demand::Observe),
             ("GET /", &[("user-agent", "Slackbot-LinkExpanding 1.0")], Demand::Observe),
             ("GET /", &[("user-agent", "WhatsApp/2.23.20.0")], Demand::Observe),
+            ("HEAD /", &[("user-agent", ROBOT)], Demand::Observe),
+            ("POST /", &[("user-agent", ROBOT)], Demand::Wake),
+            ("GET /", &[("user-agent", ROBOT), ("upgrade", "websocket")], Demand::Wake),
+            ("GET /", &[("user-agent", "Mattermost-Bot/1.1")], Demand::Observe),
+            ("GET /", &[("user-agent", "Mozilla/5.0 Chrome/120.0 Electron/28.0 Mattermost/5.9")], Demand::Wake),
+            ("POST /inbox", &[("user-agent", "http.rb/5.1 (Mastodon/4.2; +https://a.test/)")], Demand::Wake),
         ];
         for (line, headers, expected) in table {
             assert_eq!(demand(&request(line, headers)), *expected, "{line} {headers:?}");

@@ -5,17 +5,20 @@
 //! and a timer that fires every few seconds, no allocation.
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
+    task::{Poll, Waker},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use pingora_core::{apps::ServerApp, protocols::Stream, server::ShutdownWatch};
 use pingora_proxy::HttpProxy;
+use tokio::time::Instant;
 
 use super::Gateway;
 use crate::clock::{Clock, Millis};
@@ -51,21 +54,36 @@ pub(super) fn request_ended() {
 impl Connection {
     /// Returns when a header has been awaited for too long.
     async fn overdue(&self, header: Duration, keep_alive: Duration) {
-        loop {
-            let wait = match self.awaiting_since.load(Relaxed) {
-                ANSWERING => header,
-                since => {
-                    let idle = if self.reused.load(Relaxed) { keep_alive } else { Duration::ZERO };
-                    let deadline = Millis(since).after(header + idle);
-                    let left = deadline.since(self.clock.now());
-                    if left.is_zero() {
-                        return;
-                    }
-                    left
+        let mut timer = pin!(tokio::time::sleep(header));
+        let mut told: Option<Waker> = None;
+        poll_fn(|context| {
+            // The connection's task is polled several times for each request. A timer that already knows whom to wake
+            // is left alone until it has fired: to ask it costs as much as a good part of the request.
+            let waits = told.as_ref().is_some_and(|waker| waker.will_wake(context.waker()));
+            if waits && !timer.is_elapsed() {
+                return Poll::Pending;
+            }
+            told = Some(context.waker().clone());
+            while timer.as_mut().poll(context).is_ready() {
+                match self.left(header, keep_alive) {
+                    Some(left) => timer.as_mut().reset(Instant::now() + left),
+                    None => return Poll::Ready(()),
                 }
-            };
-            tokio::time::sleep(wait).await;
-        }
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// How long until it is worth to look again; `None` if the deadline has passed.
+    fn left(&self, header: Duration, keep_alive: Duration) -> Option<Duration> {
+        let since = match self.awaiting_since.load(Relaxed) {
+            ANSWERING => return Some(header),
+            since => Millis(since),
+        };
+        let idle = if self.reused.load(Relaxed) { keep_alive } else { Duration::ZERO };
+        let left = since.after(header + idle).since(self.clock.now());
+        (!left.is_zero()).then_some(left)
     }
 }
 

@@ -1,15 +1,26 @@
 //! `RequestContext`: what one request carries from phase to phase.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use super::connection;
-use crate::{app::AppState, clock::Millis, lifecycle::InFlight};
+use pingora_proxy::Session;
+
+use super::{connection, forward::Client, request_id::RequestId};
+use crate::{
+    app::AppState,
+    clock::Millis,
+    config::Server,
+    lifecycle::{InFlight, ManagedApp},
+};
 
 /// Pingora makes one for each request, as soon as its header is read, and drops it on every way out.
 pub struct RequestContext {
+    /// The settings when it arrived: a reload is for requests that come after it.
+    pub settings: Arc<Server>,
     /// Keeps the app awake until the request has ended. Released by dropping it, never in `logging`, which Pingora
     /// may skip.
     pub in_flight: Option<InFlight>,
+    /// The app that it was held for or kept from.
+    pub app: Option<Arc<ManagedApp>>,
     /// When its header had been read.
     pub began: Millis,
     /// How long it waited for a wake, if it did.
@@ -18,14 +29,36 @@ pub struct RequestContext {
     pub body_bytes: u64,
     /// What it met: the app's state when it arrived.
     pub met: Option<AppState>,
-    /// Names the request in logs, in the app's log and on our own answers. Made when first needed.
-    pub request_id: Option<String>,
+    request_id: Option<RequestId>,
 }
 
 impl RequestContext {
     /// For a request that arrived at `now`.
-    pub fn new(now: Millis) -> Self {
-        Self { in_flight: None, began: now, waited: None, body_bytes: 0, met: None, request_id: None }
+    pub fn new(now: Millis, settings: Arc<Server>) -> Self {
+        Self {
+            settings,
+            in_flight: None,
+            app: None,
+            began: now,
+            waited: None,
+            body_bytes: 0,
+            met: None,
+            request_id: None,
+        }
+    }
+
+    /// The app it is for, as far as that is known.
+    pub fn app(&self) -> Option<&Arc<ManagedApp>> {
+        self.in_flight.as_ref().map(InFlight::app).or(self.app.as_ref())
+    }
+
+    /// Its name: a trusted proxy's, or a new one, made when first needed.
+    pub fn request_id(&mut self, session: &Session) -> &RequestId {
+        self.request_id.get_or_insert_with(|| {
+            let trusted = Client::of(session, &self.settings).trusted;
+            let given = trusted.then(|| RequestId::given(&session.req_header().headers)).flatten();
+            given.unwrap_or_else(RequestId::new)
+        })
     }
 }
 

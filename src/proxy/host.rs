@@ -3,6 +3,8 @@
 use pingora_core::protocols::http::authority::{RawTargetAuthority, raw_target_authority};
 use pingora_http::RequestHeader;
 
+use super::respond::Problem;
+
 /// A DNS name has at most 253 characters (RFC 1035, 2.3.4, less the root's dot and length bytes).
 const LONGEST: usize = 253;
 
@@ -20,6 +22,15 @@ pub enum BadHost {
     Missing,
     /// Not a host name with or without a port.
     Malformed,
+}
+
+impl From<BadHost> for Problem {
+    fn from(bad: BadHost) -> Self {
+        match bad {
+            BadHost::Missing => Self::new(400, "The request names no host."),
+            BadHost::Malformed => Self::new(400, "The Host is not a host name."),
+        }
+    }
 }
 
 impl HostName {

@@ -3,32 +3,36 @@
 use http::{Method, header};
 use pingora_http::RequestHeader;
 
-use super::forward;
+use super::{forward::Via, respond::Problem};
 use crate::config::Limits;
 
 /// What is wrong with a request whoever it is for, if anything.
-pub fn unsound(request: &RequestHeader, limits: &Limits, via: &str) -> Option<(u16, &'static str)> {
+pub fn unsound(request: &RequestHeader, limits: &Limits, via: &Via) -> Option<Problem> {
     let headers = &request.headers;
     if headers.len() > limits.header_fields {
-        return Some((431, "The request has too many header fields."));
+        return Some(Problem::new(431, "The request has too many header fields."));
     }
+    let target = request.raw_path();
     let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    if bytes + request.raw_path().len() > limits.header_bytes {
-        return Some((431, "The request's header is too large."));
+    if bytes + target.len() > limits.header_bytes {
+        return Some(Problem::new(431, "The request's header is too large."));
+    }
+    // What one server takes for the end of a target, another takes for a part of it.
+    if target.iter().any(|&byte| byte <= b' ' || byte == 0x7f) {
+        return Some(Problem::new(400, "The target has a space or a control character in it."));
     }
     if request.method == Method::CONNECT {
-        return Some((405, "This is a gateway, not a forward proxy."));
+        let problem = Problem::new(405, "This is a gateway, not a forward proxy.");
+        return Some(problem.allowing("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
     }
     let length =
         headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > limits.body) {
-        return Some((413, "The request's body is larger than this gateway lets through."));
+        return Some(Problem::new(413, "The request's body is larger than this gateway lets through."));
     }
-    if headers.contains_key(header::VIA) && forward::has_passed(headers, via) {
-        return Some((
-            508,
-            "The request has been here before: the app's address leads back to this gateway.",
-        ));
+    if headers.contains_key(header::VIA) && via.is_in(headers) {
+        let detail = "The request has been here before: the app's address leads back to this gateway.";
+        return Some(Problem::new(508, detail));
     }
     None
 }

@@ -9,6 +9,7 @@
 //! | `limits` | what is refused whoever it is for |
 //! | `host` | which host it is for |
 //! | `audience` | who asks, and what they understand |
+//! | `request_id` | the name of a request |
 //! | `forward` | to the app: the peer, and what the app is told |
 //! | `hold` | waiting with a client for its app |
 //! | `respond` | our own answers |
@@ -22,7 +23,6 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Guard};
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::Method;
 use pingora_core::{Error, ErrorSource, ErrorType, Result, upstreams::peer::HttpPeer};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
@@ -37,6 +37,7 @@ mod hold;
 pub mod holding;
 mod host;
 mod limits;
+mod request_id;
 mod reserved;
 mod respond;
 
@@ -48,8 +49,8 @@ pub use reserved::LIVE;
 
 use access::AccessLog;
 use audience::Audience;
-use host::{BadHost, HostName};
-use respond::Answer;
+use host::HostName;
+use respond::{Answer, Problem};
 
 use crate::{
     app::AppState,
@@ -72,8 +73,7 @@ struct Inner {
     access: AccessLog,
     streams: reserved::EventStreams,
     draining: Draining,
-    /// What we call ourselves in `Via`, to know our own requests when they come back.
-    via: String,
+    via: forward::Via,
 }
 
 /// The gateway cannot be built.
@@ -99,7 +99,7 @@ impl Gateway {
             access: AccessLog::start().map_err(GatewayError::AccessLog)?,
             streams: reserved::EventStreams::default(),
             draining: Draining::default(),
-            via: format!("loir-{:08x}", fastrand::u32(..)),
+            via: forward::Via::new(),
         })))
     }
 
@@ -113,7 +113,7 @@ impl Gateway {
         self.0.settings.store(Arc::new(settings));
     }
 
-    /// The settings of now. Not to be held across an `await`.
+    /// The settings of now, for what is no request (that one has its own). Not to be held across an `await`.
     pub fn settings(&self) -> Guard<Arc<Server>> {
         self.0.settings.load()
     }
@@ -121,6 +121,11 @@ impl Gateway {
     /// The clock it lives by.
     pub fn clock(&self) -> &Clock {
         &self.0.clock
+    }
+
+    /// Writes what the access log still holds. For whoever ends the gateway, once it has.
+    pub fn flush_access_log(&self) {
+        self.0.access.flush();
     }
 
     /// For a request that waits.
@@ -144,60 +149,47 @@ impl ProxyHttp for Gateway {
 
     fn new_ctx(&self) -> RequestContext {
         connection::header_read();
-        RequestContext::new(self.0.clock.now())
+        RequestContext::new(self.0.clock.now(), self.0.settings.load_full())
     }
 
     /// Limits that hold whatever the request is for.
-    async fn early_request_filter(&self, session: &mut Session, _: &mut RequestContext) -> Result<()> {
-        let settings = self.settings();
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<()> {
+        let timeouts = &ctx.settings.timeouts;
         // Without this a connection stays open for ever once its first request is done (cloudflare/pingora#447).
-        let keep_alive = settings.timeouts.keep_alive.as_secs().max(1);
+        let keep_alive = timeouts.keep_alive.as_secs().max(1);
         // Pingora has said no to a client that wants or needs to be closed: HTTP/1.0, or two lengths in one request.
         let goes_on = !session.is_process_shutting_down() && session.get_keepalive().is_some();
         session.set_keepalive(goes_on.then_some(keep_alive));
-        // After an upgrade this bounds the silence of a WebSocket.
-        let upgrade = session.is_upgrade_req();
-        session.set_read_timeout(Some(if upgrade {
-            settings.timeouts.stream
-        } else {
-            settings.timeouts.client_read
-        }));
-        session.set_write_timeout(Some(settings.timeouts.client_write));
+        session.set_read_timeout(Some(timeouts.client_read));
+        session.set_write_timeout(Some(timeouts.client_write));
         Ok(())
     }
 
     /// Questions with early answers: is it sound, is it ours, whose is it, may it pass.
+    ///
+    /// Whatever is not forwarded at once is boxed, so that the future of a warm request stays small.
     async fn request_filter(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<bool> {
-        let unsound = limits::unsound(session.req_header(), &self.settings().limits, &self.0.via);
-        if let Some((status, detail)) = unsound {
-            return self.error(session, ctx, status, detail).await;
+        let unsound = limits::unsound(session.req_header(), &ctx.settings.limits, &self.0.via);
+        if let Some(problem) = unsound {
+            return Box::pin(self.error(session, ctx, problem)).await;
         }
-        let host = match HostName::of(session.req_header()) {
-            Ok(host) => host,
-            Err(BadHost::Missing) => {
-                return self.error(session, ctx, 400, "The request names no host.").await;
-            }
-            Err(BadHost::Malformed) => {
-                return self.error(session, ctx, 400, "The Host is not a host name.").await;
-            }
-        };
         if session.req_header().uri.path().starts_with(reserved::PREFIX) {
-            return self.reserved(session, ctx, &host).await;
+            return Box::pin(self.reserved(session, ctx)).await;
         }
-        match self.admit(&host, session.req_header()) {
-            None => self.error(session, ctx, 404, "No app here has this host name.").await,
-            Some(Admission::Forward(in_flight)) => {
+        match self.admit(session.req_header(), ctx) {
+            Err(problem) => Box::pin(self.error(session, ctx, problem)).await,
+            Ok(Admission::Forward(in_flight)) => {
                 ctx.in_flight = Some(in_flight);
                 ctx.met = Some(AppState::Awake);
                 Ok(FORWARD)
             }
-            Some(Admission::Hold(waking)) => {
-                ctx.met = Some(waking.app().state());
-                self.hold(session, ctx, waking).await
+            Ok(Admission::Hold(waking)) => {
+                ctx.app = Some(waking.app().clone());
+                Box::pin(self.hold(session, ctx, waking)).await
             }
-            Some(Admission::Refuse(refused)) => {
-                ctx.met = Some(refused.app.state());
-                self.refuse(session, ctx, refused).await
+            Ok(Admission::Refuse(refused)) => {
+                ctx.app = Some(refused.app.clone());
+                Box::pin(self.refuse(session, ctx, refused)).await
             }
         }
     }
@@ -206,7 +198,7 @@ impl ProxyHttp for Gateway {
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<Box<HttpPeer>> {
         let reached = ctx.in_flight.as_ref().and_then(|in_flight| in_flight.app().reached());
         match reached {
-            Some(reached) => Ok(Box::new(forward::peer(reached, &self.settings(), session.req_header()))),
+            Some(reached) => Ok(Box::new(forward::peer(reached, &ctx.settings, session.req_header()))),
             // It crashed between its admission and now.
             None => Error::e_explain(ErrorType::HTTPStatus(502), "the app is gone"),
         }
@@ -219,14 +211,8 @@ impl ProxyHttp for Gateway {
         request: &mut RequestHeader,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        let Some(address) = forward::client(session).map(|client| client.ip()) else {
-            return forward::tell(request, &unknown_client(self.request_id(session, ctx)), &self.0.via);
-        };
-        let trusted = forward::is_trusted(address, &self.settings());
-        let port =
-            session.server_addr().and_then(|address| address.as_inet()).map_or(80, |address| address.port());
-        let request_id = self.request_id(session, ctx);
-        forward::tell(request, &forward::Client { address, trusted, port, request_id }, &self.0.via)
+        let client = forward::Client::of(session, &ctx.settings);
+        forward::tell(request, &client, ctx.request_id(session), &self.0.via)
     }
 
     /// Counts a body that did not say how long it is.
@@ -239,20 +225,25 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         ctx.body_bytes += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
         // What flows after an upgrade is no body, and `is_upgrade_req` would be true for any client that says so.
-        if ctx.body_bytes > self.settings().limits.body && !session.was_upgraded() {
+        if ctx.body_bytes > ctx.settings.limits.body && !session.was_upgraded() {
             return Err(Error::explain(ErrorType::HTTPStatus(413), "the body is too large").into_down());
         }
         Ok(())
     }
 
-    /// A response that waited says how long.
+    /// What the client is told of the app: a response that waited says how long.
     async fn response_filter(
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
         ctx: &mut RequestContext,
     ) -> Result<()> {
+        if let Some(in_flight) = &mut ctx.in_flight {
+            in_flight.answered();
+        }
+        forward::clean(response);
         forward::fit_version(session, response);
+        forward::allow_silence(session, response, &ctx.settings);
         match ctx.waited {
             Some(waited) if !response.status.is_informational() => {
                 response.insert_header(respond::COLD_START, forward::seconds(waited))
@@ -261,7 +252,8 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    /// Nobody listens where the app should be: perhaps it ended, and we have not heard of it yet.
+    /// Nobody listens where the app should be: perhaps it ended, and we have not heard of it yet. But when we have no
+    /// socket left, that says nothing about the app.
     fn fail_to_connect(
         &self,
         _: &mut Session,
@@ -269,7 +261,9 @@ impl ProxyHttp for Gateway {
         ctx: &mut RequestContext,
         error: Box<Error>,
     ) -> Box<Error> {
-        if let Some(in_flight) = &ctx.in_flight {
+        if let Some(in_flight) = &ctx.in_flight
+            && !is_our_own_lack(&error)
+        {
             self.0.lifecycle.doubt(in_flight.app());
         }
         error
@@ -289,11 +283,12 @@ impl ProxyHttp for Gateway {
                 502 => "The app cannot be reached, or its answer makes no sense.",
                 504 => "The app did not answer in time.",
                 413 => "The request's body is larger than this gateway lets through.",
+                503 => "The gateway has too much to do to reach the app: try again in a moment.",
                 408 => "The request's body did not arrive in time.",
                 _ => "The request could not be handled.",
             };
             session.set_keepalive(None);
-            if let Err(error) = self.error(session, ctx, status, detail).await {
+            if let Err(error) = self.error(session, ctx, Problem::new(status, detail)).await {
                 log::debug!("an error could not be sent: {error}");
             }
         }
@@ -302,21 +297,17 @@ impl ProxyHttp for Gateway {
 
     /// The access log.
     async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut RequestContext) {
-        let settings = self.settings();
-        if settings.access_log != config::AccessLog::Off {
-            let request_id = self.request_id(session, ctx).to_owned();
+        if ctx.settings.access_log != config::AccessLog::Off {
+            let request_id = ctx.request_id(session).as_str().to_owned();
             let duration = self.0.clock.now().since(ctx.began);
-            self.0.access.write(access::Line::of(session, ctx, &settings, request_id, duration));
+            self.0.access.write(access::Line::of(session, ctx, request_id, duration));
         }
     }
 
     /// For Pingora's own log lines: never a query, which may hold a secret.
     fn request_summary(&self, session: &Session, ctx: &RequestContext) -> String {
         let request = session.req_header();
-        let app = ctx
-            .in_flight
-            .as_ref()
-            .map_or_else(|| "no app".into(), |in_flight| in_flight.app().id.to_string());
+        let app = ctx.app().map_or_else(|| "no app".into(), |app| app.id.to_string());
         format!("{} {} for {app}", request.method, request.uri.path())
     }
 
@@ -327,49 +318,39 @@ impl ProxyHttp for Gateway {
 }
 
 impl Gateway {
-    /// Finds the app and asks whether the request may pass. `None` if nobody here has that name.
-    fn admit(&self, host: &HostName, request: &RequestHeader) -> Option<Admission> {
+    /// Finds the app and asks whether the request may pass.
+    fn admit(&self, request: &RequestHeader, ctx: &mut RequestContext) -> Result<Admission, Problem> {
+        let host = HostName::of(request)?;
         let routes = self.0.routes.load();
-        let app = routes.find(host.as_str())?;
-        Some(self.0.lifecycle.admit(app, audience::demand(request)))
+        let app =
+            routes.find(host.as_str()).ok_or(Problem::new(404, "No app here has this host name."))?;
+        ctx.met = Some(app.state());
+        Ok(self.0.lifecycle.admit(app, audience::demand(request)))
     }
 
-    async fn reserved(
-        &self,
-        session: &mut Session,
-        ctx: &mut RequestContext,
-        host: &HostName,
-    ) -> Result<bool> {
-        let app = self.0.routes.load().find(host.as_str()).cloned();
-        let reads = matches!(session.req_header().method, Method::GET | Method::HEAD);
-        let path = session.req_header().uri.path();
-        match (path, app) {
-            (LIVE, _) if reads => {
-                reserved::small(session, "text/plain; charset=utf-8", "none", "live\n".into()).await?;
-            }
-            (reserved::STATUS, Some(app)) if reads => reserved::status(self, session, &app).await?,
-            (reserved::EVENTS, Some(app)) if session.req_header().method == Method::GET => {
-                let limit = self.settings().limits.event_streams;
-                if !reserved::events(self, session, &app, &self.0.streams, limit).await? {
-                    let detail = "Too many pages listen already: ask /.loir/status now and then instead.";
-                    return self.error(session, ctx, 503, detail).await;
-                }
-            }
-            _ => return self.error(session, ctx, 404, "There is nothing here.").await,
+    /// A path under `/.loir/`, on whatever host.
+    async fn reserved(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<bool> {
+        let app = match HostName::of(session.req_header()) {
+            Ok(host) => self.0.routes.load().find(host.as_str()).cloned(),
+            Err(bad) => return self.error(session, ctx, bad.into()).await,
+        };
+        let outcome = reserved::answer(self, session, app, ctx.settings.limits.event_streams).await?;
+        match outcome {
+            Ok(()) => Ok(ANSWERED),
+            Err(problem) => self.error(session, ctx, problem).await,
         }
-        Ok(ANSWERED)
     }
 
     async fn error(
         &self,
         session: &mut Session,
         ctx: &mut RequestContext,
-        status: u16,
-        detail: &'static str,
+        Problem { status, detail, allow }: Problem,
     ) -> Result<bool> {
         let audience = audience::audience(session.req_header());
-        let reference = self.request_id(session, ctx).to_owned();
-        let answer = Answer { state: ctx.met, ..Answer::error(status, detail, &reference) };
+        let reference = ctx.request_id(session).as_str().to_owned();
+        let state = ctx.app().map(|app| app.state());
+        let answer = Answer { allow, state, ..Answer::error(status, detail, &reference) };
         self.send(session, ctx, audience, answer).await
     }
 
@@ -380,25 +361,11 @@ impl Gateway {
         audience: Audience,
         answer: Answer<'_>,
     ) -> Result<bool> {
-        let request_id = self.request_id(session, ctx).to_owned();
+        let request_id = ctx.request_id(session).as_str().to_owned();
         answer.send(session, &self.0.pages, audience, &request_id).await?;
         Ok(ANSWERED)
     }
 
-    /// The request's id: a trusted proxy's, or a new one.
-    fn request_id<'a>(&self, session: &Session, ctx: &'a mut RequestContext) -> &'a str {
-        ctx.request_id.get_or_insert_with(|| {
-            let client = forward::client(session).map(|client| client.ip());
-            let trusted = client.is_some_and(|client| forward::is_trusted(client, &self.settings()));
-            let given = trusted.then(|| forward::given_request_id(&session.req_header().headers)).flatten();
-            given.unwrap_or_else(forward::new_request_id)
-        })
-    }
-}
-
-/// A client without an address, as over a Unix socket.
-fn unknown_client(request_id: &str) -> forward::Client<'_> {
-    forward::Client { address: std::net::Ipv4Addr::LOCALHOST.into(), trusted: false, port: 80, request_id }
 }
 
 /// The status for a client when proxying went wrong; 0 if there is nobody to tell.
@@ -409,11 +376,17 @@ fn status_of(error: &Error) -> u16 {
     };
     match (error.esource(), error.etype()) {
         (_, HTTPStatus(status)) => *status,
+        _ if is_our_own_lack(error) => 503,
         (ErrorSource::Upstream, ConnectTimedout | ReadTimedout | WriteTimedout | TLSHandshakeTimedout) => 504,
         (ErrorSource::Upstream, _) => 502,
         (ErrorSource::Downstream, ReadTimedout) => 408,
         (ErrorSource::Downstream, ConnectionClosed | ReadError | WriteError | WriteTimedout) => 0,
         (ErrorSource::Downstream, _) => 400,
-        (ErrorSource::Internal | ErrorSource::Unset, _) => 502,
+        (ErrorSource::Internal | ErrorSource::Unset, _) => 500,
     }
+}
+
+/// Whether there was no socket left to reach the app with: too many open files, or no free port.
+fn is_our_own_lack(error: &Error) -> bool {
+    matches!(error.root_etype(), ErrorType::SocketError | ErrorType::BindError)
 }

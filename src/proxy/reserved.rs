@@ -14,7 +14,10 @@ use pingora_core::Result;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
-use super::{Gateway, respond};
+use super::{
+    Gateway,
+    respond::{self, Problem},
+};
 use crate::{app::AppState, lifecycle::ManagedApp};
 
 /// Paths that begin so are ours on every host.
@@ -22,7 +25,7 @@ pub const PREFIX: &str = "/.loir/";
 /// The app's state, as JSON.
 pub const STATUS: &str = "/.loir/status";
 /// The app's way up, as server-sent events.
-pub const EVENTS: &str = "/.loir/events";
+const EVENTS: &str = "/.loir/events";
 /// Whether the gateway lives, on any host.
 pub const LIVE: &str = "/.loir/livez";
 
@@ -44,8 +47,36 @@ impl Drop for Open {
     }
 }
 
+/// Answers a request for one of these paths, or says why not.
+pub async fn answer(
+    gateway: &Gateway,
+    session: &mut Session,
+    app: Option<Arc<ManagedApp>>,
+    most_streams: usize,
+) -> Result<Result<(), Problem>> {
+    let allowed = match (session.req_header().uri.path(), &app) {
+        (LIVE, _) | (STATUS, Some(_)) => "GET, HEAD",
+        (EVENTS, Some(_)) => "GET",
+        _ => return Ok(Err(Problem::new(404, "There is nothing here."))),
+    };
+    if !allowed.split(", ").any(|method| session.req_header().method == method) {
+        return Ok(Err(Problem::new(405, "This can only be read.").allowing(allowed)));
+    }
+    match (session.req_header().uri.path(), app) {
+        (STATUS, Some(app)) => status(gateway, session, &app).await?,
+        (EVENTS, Some(app)) => {
+            if !events(gateway, session, &app, &gateway.0.streams, most_streams).await? {
+                let detail = "Too many pages listen already: ask /.loir/status now and then instead.";
+                return Ok(Err(Problem::new(503, detail)));
+            }
+        }
+        _ => small(session, "text/plain; charset=utf-8", "none", "live\n".into()).await?,
+    }
+    Ok(Ok(()))
+}
+
 /// Sends `200` with a small body that no cache keeps.
-pub async fn small(
+async fn small(
     session: &mut Session,
     kind: &'static str,
     state: &'static str,
@@ -59,7 +90,7 @@ pub async fn small(
 }
 
 /// The app's state, once.
-pub async fn status(gateway: &Gateway, session: &mut Session, app: &ManagedApp) -> Result<()> {
+async fn status(gateway: &Gateway, session: &mut Session, app: &ManagedApp) -> Result<()> {
     let progress = app.progress().borrow().clone();
     let status = respond::status(&progress, gateway.clock().now());
     small(session, "application/json", progress.state.as_str(), status.to_string()).await
@@ -67,7 +98,7 @@ pub async fn status(gateway: &Gateway, session: &mut Session, app: &ManagedApp) 
 
 /// The app's state, and every change of it, until it is awake, has failed, or the gateway shuts down. `false` if too
 /// many listen already.
-pub async fn events(
+async fn events(
     gateway: &Gateway,
     session: &mut Session,
     app: &ManagedApp,

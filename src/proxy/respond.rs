@@ -4,7 +4,7 @@
 //! |---|---|---|---|---|---|
 //! | waking | 503 page | 503 page that never reloads | 503, empty | 503 problem | status 14 |
 //! | failed | 502 page | 502 page | 502, empty | 502 problem | status 14 |
-//! | any error | page | page | empty | problem | status 14 |
+//! | any error | page | page | empty | problem | see `grpc_status` |
 //!
 //! None of them may be kept by a cache, and each says what it is in `X-Loir-State`.
 
@@ -32,12 +32,37 @@ pub const STATE: &str = "X-Loir-State";
 /// The header of a response that waited for a wake: so many seconds.
 pub const COLD_START: &str = "X-Loir-Cold-Start";
 
+/// What is wrong with a request, in our words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The status code.
+    pub status: u16,
+    /// What is wrong and what to do.
+    pub detail: &'static str,
+    /// With 405: the methods that would do.
+    pub allow: Option<&'static str>,
+}
+
+impl Problem {
+    /// A problem that is none of the method.
+    pub const fn new(status: u16, detail: &'static str) -> Self {
+        Self { status, detail, allow: None }
+    }
+
+    /// The same, with the methods that would do.
+    pub const fn allowing(self, methods: &'static str) -> Self {
+        Self { allow: Some(methods), ..self }
+    }
+}
+
 /// What we have to say instead of an app.
 pub struct Answer<'a> {
     /// The status code.
     pub status: u16,
     /// For programs: what is wrong and what to do.
     pub detail: &'a str,
+    /// The methods that would do, with 405.
+    pub allow: Option<&'static str>,
     /// When to come back.
     pub retry_after: Option<Duration>,
     /// The app's state, if there is an app.
@@ -51,7 +76,7 @@ pub struct Answer<'a> {
 impl<'a> Answer<'a> {
     /// An error that has nothing to do with an app's state.
     pub fn error(status: u16, detail: &'a str, reference: &'a str) -> Self {
-        Self { status, detail, retry_after: None, state: None, reference, page: None }
+        Self { status, detail, allow: None, retry_after: None, state: None, reference, page: None }
     }
 
     /// The app is on its way; `posted` if the request carried something that is now not submitted.
@@ -73,6 +98,7 @@ impl<'a> Answer<'a> {
         Answer {
             status: 503,
             detail: "The app is waking up. Nothing was forwarded to it; send the request again after Retry-After.",
+            allow: None,
             retry_after: Some(left),
             state: Some(progress.state),
             reference: "",
@@ -101,6 +127,7 @@ impl<'a> Answer<'a> {
         Answer {
             status: 502,
             detail: "The app could not be started. It is tried again for the first request after Retry-After.",
+            allow: None,
             retry_after: Some(retry_after.max(Duration::from_secs(1))),
             state: Some(AppState::Failed),
             reference: &failure.reference,
@@ -119,6 +146,9 @@ impl<'a> Answer<'a> {
         let mut head = ResponseHeader::build(self.status, Some(16))?;
         let (kind, body, csp) = self.content(session, pages, audience);
         never_cached(&mut head)?;
+        if let Some(methods) = self.allow {
+            head.insert_header(header::ALLOW, HeaderValue::from_static(methods))?;
+        }
         if let Some(after) = self.retry_after {
             head.insert_header("Retry-After", HeaderValue::from(whole_seconds(after)))?;
         }
@@ -131,8 +161,9 @@ impl<'a> Answer<'a> {
         if audience == Audience::Grpc {
             // A gRPC client looks at trailers; with nothing else to send they go into the header (trailers-only).
             head.set_status(200)?;
-            head.insert_header("grpc-status", HeaderValue::from_static("14"))?;
-            head.insert_header("grpc-message", HeaderValue::from_static("the app is not available"))?;
+            head.insert_header("grpc-status", HeaderValue::from(grpc_status(self.status)))?;
+            let message = if self.detail.is_empty() { "the app is not available" } else { self.detail };
+            head.insert_header("grpc-message", message)?;
             if let Some(after) = self.retry_after {
                 head.insert_header("grpc-retry-pushback-ms", after.as_millis().to_string())?;
             }
@@ -159,7 +190,8 @@ impl<'a> Answer<'a> {
                     let language = language(session);
                     pages.error(ErrorPage { status: self.status, reference: self.reference }, language)
                 });
-                (Some("text/html; charset=utf-8"), page.body.into(), Some(page.csp))
+                let csp = if is_framed(headers) { page.csp.replace(OWN_FRAMES, "") } else { page.csp };
+                (Some("text/html; charset=utf-8"), page.body.into(), Some(csp))
             }
             _ => (Some("application/problem+json"), self.problem(), None),
         }
@@ -184,6 +216,31 @@ impl<'a> Answer<'a> {
             });
         }
         problem.to_string().into()
+    }
+}
+
+/// The part of a page's policy that keeps it out of the frames of other sites.
+const OWN_FRAMES: &str = "; frame-ancestors 'self'";
+
+/// Whether the answer is for a frame of some page. An app that is embedded elsewhere must be able to wake there, else
+/// the browser shows an error of its own and never asks again; and there is nothing on our pages to be clicked in error.
+fn is_framed(headers: &http::HeaderMap) -> bool {
+    headers.get("sec-fetch-dest").is_some_and(|dest| dest == "iframe" || dest == "frame")
+}
+
+/// Our status codes as gRPC has them: a client tries again what is UNAVAILABLE, and only that.
+fn grpc_status(status: u16) -> u16 {
+    const UNKNOWN: u16 = 2;
+    const RESOURCE_EXHAUSTED: u16 = 8;
+    const UNIMPLEMENTED: u16 = 12;
+    const INTERNAL: u16 = 13;
+    const UNAVAILABLE: u16 = 14;
+    match status {
+        400 => INTERNAL,
+        404 | 405 => UNIMPLEMENTED,
+        413 | 431 => RESOURCE_EXHAUSTED,
+        502..=504 => UNAVAILABLE,
+        _ => UNKNOWN,
     }
 }
 

@@ -26,6 +26,7 @@ fn ask(address: SocketAddr) -> Result<(), String> {
         ip if ip.is_unspecified() => SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, address.port())),
         _ => address,
     };
+    pingora_core::tls::install_default_crypto_provider();
     runtime.block_on(async {
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build();
         let client = client.map_err(|error| error.to_string())?;

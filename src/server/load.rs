@@ -18,7 +18,7 @@ use crate::{
         validate::{self, Checked, KnownType},
         yaml::Located,
     },
-    provider::{PROVIDERS, ProviderConfig, process},
+    provider::{PROVIDERS, ProviderConfig},
     registry::REGISTRIES,
 };
 
@@ -118,8 +118,8 @@ pub fn load(source: Source, env: &Environment) -> Result<Plan, Problems> {
         }
     }
     check_hosts(&checked.domains, &providers, &mut problems);
-    check_ports(&checked.listen, &config.providers, &mut problems);
-    check_state_dir(&config, &mut problems);
+    check_ports(&checked.listen, &providers, &mut problems);
+    check_state_dir(&config, &providers, &mut problems);
     if problems.is_empty() { Ok(Plan { config, providers, checked }) } else { Err(problems) }
 }
 
@@ -175,10 +175,14 @@ fn check_hosts(
 }
 
 /// Fixed ports: one app each, and none on the gateway's own.
-fn check_ports(listen: &Located<SocketAddr>, entries: &[ProviderEntry], problems: &mut Problems) {
+fn check_ports(
+    listen: &Located<SocketAddr>,
+    providers: &[(ProviderEntry, Arc<dyn ProviderConfig>)],
+    problems: &mut Problems,
+) {
     let mut claims: HashMap<u16, At> = HashMap::new();
-    for entry in entries.iter().filter(|entry| entry.kind == "process") {
-        for (port, at) in process::config::ports(&entry.options) {
+    for (_, options) in providers {
+        for (port, at) in options.ports() {
             if port == listen.port() {
                 problems.push(at, "this port is the gateway's own: see `server.listen`");
             } else if let Some(first) = claims.get(&port) {
@@ -191,15 +195,17 @@ fn check_ports(listen: &Located<SocketAddr>, entries: &[ProviderEntry], problems
     }
 }
 
-/// Apps that outlive the gateway can only be found again through its records.
-fn check_state_dir(config: &Config, problems: &mut Problems) {
+/// What an entry asks for may need a place to keep files.
+fn check_state_dir(
+    config: &Config,
+    providers: &[(ProviderEntry, Arc<dyn ProviderConfig>)],
+    problems: &mut Problems,
+) {
     if config.state_dir.is_some() {
         return;
     }
-    for entry in config.providers.iter().filter(|entry| entry.kind == "process") {
-        if let Some(at) = process::config::leaves_running(&entry.options) {
-            let message =
-                "`leave_running` needs `state_dir`, or the next start would not find the apps again";
+    for (_, options) in providers {
+        if let Some((at, message)) = options.needs_state_dir() {
             problems.push_with_help(at, message, "write `state_dir: ./state` at the top, or leave this out");
         }
     }

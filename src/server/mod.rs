@@ -17,6 +17,7 @@ use std::{
     process::ExitCode,
 };
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     runtime::{Builder, Runtime},
     signal::unix::{Signal, SignalKind, signal},
@@ -38,7 +39,7 @@ pub fn run(path: PathBuf, plan: Plan) -> ExitCode {
     logging::init(logging::Style::Operator);
     let again =
         || Source::read(&path).and_then(|source| load(source, &environment()).map_err(|e| e.to_string()));
-    run_with(plan, |_| (), again)
+    run_with(plan, "set server.listen or PORT to another address, or end what listens there", |_| (), again)
 }
 
 /// The process's environment, for interpolation. Names and values that are not Unicode cannot be named in YAML.
@@ -48,21 +49,49 @@ pub fn environment() -> Environment {
         .collect()
 }
 
-/// Runs `plan`; calls `ready` once clients are accepted, and `reload` for each SIGHUP.
+/// Runs `plan`; calls `ready` once clients are accepted, and `reload` for each SIGHUP. `other_address` says what to do
+/// if the address is taken.
 pub fn run_with(
     plan: Plan,
+    other_address: &str,
     ready: impl FnOnce(SocketAddr),
     reload: impl Fn() -> Result<Plan, String>,
 ) -> ExitCode {
+    raise_open_files(plan.config.server.limits.connections);
     match runtimes(plan.config.server.threads) {
         Ok((edge, control)) => {
-            let code = control.block_on(serve(&edge, plan, ready, reload));
+            let code = control.block_on(serve(&edge, plan, other_address, ready, reload));
             // Whatever is left was given its time.
             edge.shutdown_background();
             control.shutdown_background();
             code
         }
         Err(error) => fail(&format!("cannot start threads: {error}")),
+    }
+}
+
+/// Raises the soft limit of open files to the hard one: the usual 1024 is a few hundred clients. Each may need two, its
+/// own connection and that to the app.
+fn raise_open_files(connections: usize) {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+        Ok((soft, hard))
+    });
+    let limit = match raised {
+        Ok((soft, hard)) => {
+            log::debug!("the limit of open files is {hard}; it was {soft}");
+            hard
+        }
+        Err(error) => {
+            log::warn!("the limit of open files cannot be raised: {error}");
+            getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft)
+        }
+    };
+    let needed = connections.saturating_mul(2);
+    if limit < needed as u64 {
+        log::warn!(
+            "{limit} open files are allowed, and server.limits.connections: {connections} may need {needed}: raise the              limit (`ulimit -n {needed}`, in a systemd unit LimitNOFILE={needed}), or allow fewer connections"
+        );
     }
 }
 
@@ -78,6 +107,7 @@ fn runtimes(threads: usize) -> std::io::Result<(Runtime, Runtime)> {
 async fn serve(
     edge: &Runtime,
     plan: Plan,
+    other_address: &str,
     ready: impl FnOnce(SocketAddr),
     reload: impl Fn() -> Result<Plan, String>,
 ) -> ExitCode {
@@ -86,8 +116,7 @@ async fn serve(
         (Ok(signals), Ok(listener)) => (signals, listener),
         (Err(error), _) => return fail(&format!("cannot listen for signals: {error}")),
         (_, Err(error)) => {
-            let hint = "set server.listen or PORT to another address, or end what listens there";
-            return fail(&format!("cannot listen on {address}: {error} ({hint})"));
+            return fail(&format!("cannot listen on {address}: {error} ({other_address})"));
         }
     };
     let gear =
@@ -100,7 +129,11 @@ async fn serve(
     ready(running.address());
     while let Wish::Reload = signals.next().await {
         match reload() {
-            Ok(plan) => running.reload(plan).await,
+            Ok(plan) => tokio::select! {
+                () = running.reload(plan) => {}
+                // What is left of the reload does not matter any more.
+                () = signals.end() => break,
+            },
             Err(problems) => {
                 log::error!("the configuration is not reloaded and the old one stays:\n{problems}")
             }
@@ -114,9 +147,11 @@ async fn serve(
 }
 
 fn fail(text: &str) -> ExitCode {
-    log::error!("{text}");
-    // The logger may be set to say nothing at all.
-    eprintln!("loir: {text}");
+    if log::log_enabled!(log::Level::Error) {
+        log::error!("{text}");
+    } else {
+        eprintln!("loir: {text}");
+    }
     ExitCode::FAILURE
 }
 
@@ -148,8 +183,12 @@ impl Signals {
         }
     }
 
+    /// A SIGHUP that comes meanwhile is kept for [`next`](Self::next).
     async fn end(&mut self) {
-        while !matches!(self.next().await, Wish::End) {}
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use pingora_proxy::HttpProxy;
 use tokio::{
     runtime::Handle,
     sync::{mpsc, watch},
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
 };
 
 use super::{Plan, absolute};
@@ -194,9 +194,10 @@ impl Running {
         if left > 0 {
             log::warn!("{left} connections are cut");
         }
-        for connected in self.providers.values() {
-            connected.provider.shutdown().await;
-        }
+        let providers = self.providers.values().map(|connected| connected.provider.clone());
+        let mut stops: JoinSet<()> =
+            providers.map(|provider| async move { provider.shutdown().await }).collect();
+        while stops.join_next().await.is_some() {}
         for service in &self.services {
             service.abort();
         }

@@ -3,8 +3,8 @@
 //! It listens on `PORT`. Other variables: `BOOT_MS` (waits before it listens), `NOT_READY_MS` (answers 503 for so long
 //! after it listens), `JOURNAL` (a file to which it appends a line for its start, its end by SIGTERM, and every
 //! request), `IGNORE_TERM=1`, `STOP_MS` (takes so long to end after SIGTERM; while it boots it ends at once), `FAIL_IF` (exits with 3 at once if this
-//! file exists), `DIE_BEFORE_LISTEN=1`, `GRANDCHILD=1` (starts a child that ignores SIGTERM), `NO_LISTEN=1` (lives and
-//! does nothing), `RUDE=1` (see `rude`).
+//! file exists), `DIE_BEFORE_LISTEN=1`, `GRANDCHILD=1` (starts a child that ignores SIGTERM), `RELAY` (an address
+//! to which it passes every connection on), `RUDE=1` (see `rude`).
 
 #![allow(
     clippy::unwrap_used,
@@ -99,13 +99,11 @@ async fn main() {
         eprintln!("cannot go on");
         std::process::exit(4);
     }
-    if is_set("NO_LISTEN") {
-        std::future::pending::<()>().await;
-    }
     let port: u16 = std::env::var("PORT").unwrap().parse().unwrap();
+    if let Ok(address) = std::env::var("RELAY") {
+        return relay(port, address).await;
+    }
     if is_set("RUDE") {
-        let mut terminate = signal(SignalKind::terminate()).unwrap();
-    app.note("listen");
         return rude::serve(port, move |line| app.note(line)).await;
     }
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))
@@ -265,4 +263,17 @@ async fn websocket(upgrade: WebSocketUpgrade) -> Response {
             }
         }
     })
+}
+
+/// An app whose address leads somewhere else.
+async fn relay(port: u16, address: String) {
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+    loop {
+        let (mut here, _) = listener.accept().await.unwrap();
+        let address = address.clone();
+        tokio::spawn(async move {
+            let mut there = tokio::net::TcpStream::connect(address).await.unwrap();
+            tokio::io::copy_bidirectional(&mut here, &mut there).await
+        });
+    }
 }

@@ -51,7 +51,10 @@ impl Scene {
         for (status, request) in cases {
             assert_eq!(self.status_of(request).await, *status, "{request:?}");
         }
-        assert!(!self.loir.journal("hello").iter().any(|line| line.contains("/bad")), "the app heard of none of it");
+        assert!(
+            !self.loir.journal("hello").iter().any(|line| line.contains("/bad")),
+            "the app heard of none of it"
+        );
     }
 }
 
@@ -60,10 +63,35 @@ async fn malformed_hosts_are_refused() {
     let mut scene = Scene::new().await;
     let long = "a".repeat(300);
     let hosts = [
-        "", " ", "a b", "a/b", "a\\b", "a,b", "hello.test,hello.test", "hello.test hello.test", ":80",
-        "hello.test:x", "hello.test:99999999", "hello.test:80:80", "[", "[::1", "[::1]x", "user@hello.test", ".",
-        "hello.test%00", "hello.test\t.x", "<script>alert(1)</script>", "\u{e9}.test", "http://hello.test", "hello.test?",
-        "hello.test#", "../../etc/passwd", "${jndi:ldap://x}", &long, "hello.test\x00", "hello.test\x7f",
+        "",
+        " ",
+        "a b",
+        "a/b",
+        "a\\b",
+        "a,b",
+        "hello.test,hello.test",
+        "hello.test hello.test",
+        ":80",
+        "hello.test:x",
+        "hello.test:99999999",
+        "hello.test:80:80",
+        "[",
+        "[::1",
+        "[::1]x",
+        "user@hello.test",
+        ".",
+        "hello.test%00",
+        "hello.test\t.x",
+        "<script>alert(1)</script>",
+        "\u{e9}.test",
+        "http://hello.test",
+        "hello.test?",
+        "hello.test#",
+        "../../etc/passwd",
+        "${jndi:ldap://x}",
+        &long,
+        "hello.test\x00",
+        "hello.test\x7f",
     ];
     for host in hosts {
         let status = scene.status_of(format!("GET /bad HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
@@ -94,12 +122,26 @@ async fn targets_that_contradict_the_host_are_refused() {
             (400, "GET http://user:pw@hello.test/bad HTTP/1.1\r\n\r\n"),
             (400, "GET http:/\\hello.test/bad HTTP/1.1\r\nHost: hello.test\r\n\r\n"),
             (400, "GET http:///bad HTTP/1.1\r\n\r\n"),
+            (400, "GET /bad\x01 HTTP/1.1\r\nHost: hello.test\r\n\r\n"),
+            (400, "GET /bad\x7f HTTP/1.1\r\nHost: hello.test\r\n\r\n"),
+            (400, "GET /bad\0 HTTP/1.1\r\nHost: hello.test\r\n\r\n"),
             (404, "GET http://nobody.test/bad HTTP/1.1\r\n\r\n"),
             (404, "GET http://nobody.test/bad HTTP/1.1\r\nHost: nobody.test\r\n\r\n"),
         ])
         .await;
     // Whatever else a target may be, it is nothing that harms.
-    for target in ["*", "hello.test:80", "bad", "?", "#", "https://hello.test/x", "ftp://hello.test/x", "/%", "/%00", "/\x7f"] {
+    for target in [
+        "*",
+        "hello.test:80",
+        "bad",
+        "?",
+        "#",
+        "https://hello.test/x",
+        "ftp://hello.test/x",
+        "/%",
+        "/%00",
+        "/\x7f",
+    ] {
         let status = scene.status_of(format!("GET {target} HTTP/1.1\r\nHost: hello.test\r\n\r\n")).await;
         assert!(matches!(status, 200 | 400 | 404), "{target:?}: {status}");
     }
@@ -189,11 +231,15 @@ async fn a_body_whose_length_is_ambiguous_is_refused_or_its_connection_ends() {
     assert_eq!(scene.loir.times("hello", "GET /smuggled"), 0);
     scene.is_undisturbed("both lengths").await;
     for chunks in ["zz\r\n", "-1\r\n", "5\r\nhelloX\r\n", "fffffffffffffffff\r\n", "5hello\r\n0\r\n\r\n"] {
-        let request = format!("POST /count HTTP/1.1\r\nHost: hello.test\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}");
+        let request =
+            format!("POST /count HTTP/1.1\r\nHost: hello.test\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}");
         let status = scene.status_of(request).await;
         assert!(matches!(status, 0 | 400), "{chunks:?}: {status}");
     }
-    assert!(!scene.loir.journal("hello").iter().any(|line| line.starts_with("body")), "no such body arrived as a whole one");
+    assert!(
+        !scene.loir.journal("hello").iter().any(|line| line.starts_with("body")),
+        "no such body arrived as a whole one"
+    );
 }
 
 #[tokio::test]
@@ -261,7 +307,11 @@ async fn garbage_and_other_protocols_end_their_own_connection_only() {
     ] {
         let mut client = scene.loir.send(bytes).await;
         let said = client.end().await;
-        assert!(said.is_empty() || said.starts_with("HTTP/1.1 400"), "{:?}: {said:?}", &bytes[..bytes.len().min(20)]);
+        assert!(
+            said.is_empty() || said.starts_with("HTTP/1.1 400"),
+            "{:?}: {said:?}",
+            &bytes[..bytes.len().min(20)]
+        );
         scene.is_undisturbed("garbage").await;
     }
 }
@@ -283,7 +333,10 @@ async fn clients_that_hang_up_anywhere_leave_nothing_behind() {
         drop(client);
     }
     eventually!(scene.loir.app("hello").in_flight() == 0, "no request is left in flight");
-    eventually!(scene.loir.running.open_connections() <= 2, "only the bystander and the first client are left");
+    eventually!(
+        scene.loir.running.open_connections() <= 2,
+        "only the bystander and the first client are left"
+    );
     scene.is_undisturbed("early ends").await;
 }
 
@@ -315,7 +368,8 @@ async fn a_header_that_is_dripped_is_cut_although_every_byte_came_in_time() {
     // The limit is for headers: an answer may take longer, and so may a body.
     let slow = scene.loir.get("hello", "/slow/1500").send().await.unwrap();
     assert_eq!(slow.status(), 200);
-    let mut body = scene.loir.send("POST /echo HTTP/1.1\r\nHost: hello.test\r\nContent-Length: 8\r\n\r\n").await;
+    let mut body =
+        scene.loir.send("POST /echo HTTP/1.1\r\nHost: hello.test\r\nContent-Length: 8\r\n\r\n").await;
     for byte in ["a", "b", "c", "d", "e", "f", "g", "h"] {
         body.send(byte).await;
         assert_eq!(scene.loir.get("hello", "/slow/200").send().await.unwrap().status(), 200);

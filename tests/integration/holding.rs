@@ -37,19 +37,26 @@ async fn send(request: RequestBuilder) -> Response {
 
 /// A form that a person submits.
 fn submit(loir: &Gateway, path: &str) -> RequestBuilder {
-    let form = loir.request("POST", "hello", path).header("accept", "text/html").header("sec-fetch-mode", "navigate");
+    let form = loir
+        .request("POST", "hello", path)
+        .header("accept", "text/html")
+        .header("sec-fetch-mode", "navigate");
     form.header("content-type", "application/x-www-form-urlencoded").body("a=1&b=2")
 }
 
 fn grpc(loir: &Gateway) -> RequestBuilder {
-    loir.request("POST", "hello", "/svc/Call").header("content-type", "application/grpc").header("te", "trailers")
+    loir.request("POST", "hello", "/svc/Call")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
 }
 
 #[tokio::test]
 async fn a_person_soon_sees_a_page_with_manners_in_their_language() {
     let loir = gateway([endless()]).defaults("hold_before_page: 50ms").start().await;
     let mut nonces = HashSet::new();
-    for (language, words) in [("", "is waking up"), ("fr-CA, en;q=0.5", "se réveille"), ("de, en", "is waking up")] {
+    for (language, words) in
+        [("", "is waking up"), ("fr-CA, en;q=0.5", "se réveille"), ("de, en", "is waking up")]
+    {
         let answer = send(loir.visit("hello", "/deep/page?x=1").header("accept-language", language)).await;
         assert_eq!(answer.status(), 503);
         assert!((1..=30).contains(&seconds(&answer)));
@@ -116,7 +123,10 @@ async fn a_form_that_waits_in_vain_gets_a_page_that_never_reloads_by_itself() {
     assert!(page.contains("id=\"posted\"") && !page.contains("http-equiv=\"refresh\""), "{page}");
     assert!(!page.contains("location.replace"), "it must not lose what was typed");
     let visited = send(loir.visit("hello", "/")).await.text().await.unwrap();
-    assert!(!visited.contains("id=\"posted\"") && visited.contains("location.replace"), "but another page does");
+    assert!(
+        !visited.contains("id=\"posted\"") && visited.contains("location.replace"),
+        "but another page does"
+    );
 }
 
 #[tokio::test]
@@ -124,7 +134,8 @@ async fn a_program_is_held_and_gets_the_answer_of_the_app() {
     let loir = gateway([soon()]).defaults("hold_before_page: 1ms").start().await;
     let preflight = loir.request("OPTIONS", "hello", "/echo").header("origin", "https://a.test");
     let preflight = preflight.header("access-control-request-method", "PUT").header("sec-fetch-mode", "cors");
-    let image = loir.get("hello", "/logo.png").header("sec-fetch-dest", "image").header("sec-fetch-mode", "no-cors");
+    let image =
+        loir.get("hello", "/logo.png").header("sec-fetch-dest", "image").header("sec-fetch-mode", "no-cors");
     let put = loir.request("PUT", "hello", "/echo").body("data");
     let (preflight, image, put) = join3(send(preflight), send(image), send(put)).await;
     for answer in [&preflight, &image, &put] {
@@ -154,7 +165,10 @@ async fn a_program_that_waits_in_vain_gets_a_problem_and_never_a_page() {
         let after = seconds(&answer);
         assert_eq!((field(&answer, "x-loir-state"), field(&answer, "cache-control")), ("waking", "no-store"));
         let problem: serde_json::Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
-        assert_eq!((problem["status"].as_u64(), problem["loir"]["state"].as_str()), (Some(503), Some("waking")));
+        assert_eq!(
+            (problem["status"].as_u64(), problem["loir"]["state"].as_str()),
+            (Some(503), Some("waking"))
+        );
         assert_eq!(problem["loir"]["retry_after"].as_u64(), Some(after));
     }
     assert!(loir.journal("hello").iter().all(|line| line == "start"), "nothing was forwarded");
@@ -165,21 +179,30 @@ async fn a_program_that_waits_in_vain_gets_a_problem_and_never_a_page() {
 async fn a_part_of_a_page_that_waits_in_vain_gets_nothing_that_could_be_taken_for_it() {
     let loir = gateway([endless()]).defaults("hold_before_page: 50ms\n  hold_timeout: 50ms").start().await;
     for kind in ["script", "style", "image", "font", "worker", "serviceworker", "manifest", "video"] {
-        let part = loir.get("hello", "/part").header("accept", "text/html,*/*").header("sec-fetch-mode", "no-cors");
+        let part =
+            loir.get("hello", "/part").header("accept", "text/html,*/*").header("sec-fetch-mode", "no-cors");
         let answer = send(part.header("sec-fetch-dest", kind)).await;
         assert_eq!((answer.status().as_u16(), field(&answer, "content-type")), (503, ""), "{kind}");
         assert_eq!((seconds(&answer) >= 1, field(&answer, "cache-control")), (true, "no-store"));
         assert_eq!(answer.text().await.unwrap(), "", "{kind}");
     }
     let answer = send(loir.get("hello", "/app.js").header("accept", "*/*")).await;
-    assert_eq!((answer.status().as_u16(), answer.text().await.unwrap().as_str()), (503, ""), "by its name as well");
+    assert_eq!(
+        (answer.status().as_u16(), answer.text().await.unwrap().as_str()),
+        (503, ""),
+        "by its name as well"
+    );
 }
 
 #[tokio::test]
 async fn a_grpc_client_gets_its_status_in_the_header() {
     let loir = gateway([endless()]).start().await;
     let answer = send(grpc(&loir).header("grpc-timeout", "100m")).await;
-    assert_eq!((answer.status().as_u16(), field(&answer, "grpc-status")), (200, "14"), "UNAVAILABLE: may be tried again");
+    assert_eq!(
+        (answer.status().as_u16(), field(&answer, "grpc-status")),
+        (200, "14"),
+        "UNAVAILABLE: may be tried again"
+    );
     assert_eq!(field(&answer, "content-type"), "application/grpc");
     assert!(field(&answer, "grpc-retry-pushback-ms").parse::<u64>().unwrap() > 0);
     assert!(!field(&answer, "grpc-message").is_empty());
@@ -255,7 +278,10 @@ async fn events_tell_the_way_up_until_the_app_is_ready() {
     let loir = gateway([soon()]).start().await;
     let mut stream = listen(&loir).await;
     let (name, data) = event(&mut stream).await;
-    assert_eq!((name.as_str(), &data["state"], &data["p50_ms"]), ("state", &"asleep".into(), &serde_json::Value::Null));
+    assert_eq!(
+        (name.as_str(), &data["state"], &data["p50_ms"]),
+        ("state", &"asleep".into(), &serde_json::Value::Null)
+    );
     let request = tokio::spawn(loir.get("hello", "/pid").send());
     let mut steps = Vec::new();
     loop {
@@ -268,7 +294,10 @@ async fn events_tell_the_way_up_until_the_app_is_ready() {
         assert!(data["elapsed_ms"].is_u64(), "{data}");
         steps.push(data["step"].as_str().unwrap().to_owned());
     }
-    assert!(steps.is_sorted_by_key(|step| step != "starting") && steps.contains(&"probing".to_owned()), "{steps:?}");
+    assert!(
+        steps.is_sorted_by_key(|step| step != "starting") && steps.contains(&"probing".to_owned()),
+        "{steps:?}"
+    );
     assert_eq!(stream.end().await, "", "and ends");
     assert_eq!(request.await.unwrap().unwrap().status(), 200);
     assert_eq!(event(&mut listen(&loir).await).await.0, "ready", "whoever comes late hears it at once");
@@ -309,7 +338,9 @@ async fn a_wake_that_fails_is_told_with_a_reference_and_without_a_reason_and_not
     let problem = send(loir.get("hello", "/api")).await;
     assert_eq!((problem.status().as_u16(), field(&problem, "content-type")), (502, PROBLEM));
     let problem = problem.text().await.unwrap();
-    let part = send(loir.get("hello", "/x").header("sec-fetch-mode", "no-cors").header("sec-fetch-dest", "script")).await;
+    let part =
+        send(loir.get("hello", "/x").header("sec-fetch-mode", "no-cors").header("sec-fetch-dest", "script"))
+            .await;
     assert_eq!((part.status().as_u16(), part.text().await.unwrap().as_str()), (502, ""));
     let form = send(submit(&loir, "/form")).await;
     assert_eq!((form.status().as_u16(), field(&form, "content-type")), (502, PAGE));
@@ -332,7 +363,11 @@ async fn a_wake_that_fails_is_told_with_a_reference_and_without_a_reason_and_not
     assert_eq!(loir.times("hello", "start"), 1, "one try for all of them");
 
     clock.advance(Duration::from_secs(2));
-    assert_eq!(seconds(&send(loir.get("hello", "/")).await), 4, "a second try has failed, and the next is later");
+    assert_eq!(
+        seconds(&send(loir.get("hello", "/")).await),
+        4,
+        "a second try has failed, and the next is later"
+    );
     clock.advance(Duration::from_secs(3));
     assert_eq!(seconds(&send(loir.get("hello", "/")).await), 1);
     assert_eq!(loir.times("hello", "start"), 2);
@@ -346,12 +381,14 @@ async fn a_wake_that_fails_is_told_with_a_reference_and_without_a_reason_and_not
 async fn whoever_waits_in_a_wake_that_fails_hears_it_at_once() {
     let app = soon().env("DIE_BEFORE_LISTEN", 1);
     let loir = gateway([app]).defaults("hold_before_page: 50s\n  hold_timeout: 50s").start().await;
-    let requests = (0..40).map(|turn| if turn % 2 == 0 { loir.get("hello", "/") } else { loir.visit("hello", "/") });
+    let requests =
+        (0..40).map(|turn| if turn % 2 == 0 { loir.get("hello", "/") } else { loir.visit("hello", "/") });
     let mut references = HashSet::new();
     for answer in join_all(requests.map(send)).await {
         assert_eq!(answer.status(), 502);
         let text = answer.text().await.unwrap();
-        let reference = text.split("urn:loir:").nth(1).or_else(|| text.split("id=\"reference\">").nth(1)).unwrap();
+        let reference =
+            text.split("urn:loir:").nth(1).or_else(|| text.split("id=\"reference\">").nth(1)).unwrap();
         references.insert(reference[..8].to_owned());
         assert!(!text.contains("cannot go on"), "what the app printed is for the operator");
     }
@@ -395,7 +432,8 @@ async fn many_different_clients_at_once_each_get_what_they_understand() {
         let answer = send(loir.request("POST", "hello", "/echo").body(body.clone())).await;
         (answer.status().as_u16(), answer.text().await.unwrap() == *body)
     }));
-    let programs = join_all((0..60).map(|_| async { send(loir.get("hello", "/pid")).await.text().await.unwrap() }));
+    let programs =
+        join_all((0..60).map(|_| async { send(loir.get("hello", "/pid")).await.text().await.unwrap() }));
     let (visits, posts, programs) = join3(visits, posts, programs).await;
     for (status, kind) in visits {
         assert!(matches!((status, kind.as_str()), (503, PAGE) | (200, _)), "{status} {kind}");

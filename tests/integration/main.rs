@@ -11,7 +11,13 @@ mod bad_input;
 mod cell;
 mod config;
 mod holding;
+mod process;
 mod proxying;
+mod records;
+mod reload;
+mod restart;
+mod shutdown;
+mod sleep;
 mod telling;
 mod wake;
 

@@ -57,6 +57,18 @@ async fn an_app_with_a_port_of_its_own_gets_it_at_every_start() {
 }
 
 #[tokio::test]
+async fn a_strangers_pages_are_never_taken_for_those_of_an_app_with_a_port_of_its_own() {
+    let stranger = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = stranger.local_addr().unwrap().port();
+    let app = App::named("hello").with(&format!("port: {port}"));
+    let loir = gateway([app]).keeps_state().start().await;
+    assert_eq!(loir.get("hello", "/").send().await.unwrap().status(), 502);
+    let records = records(&loir);
+    assert!(records.contains(&format!("port {port} is in use by another program")), "{records}");
+    assert!(loir.journal("hello").is_empty(), "it was not even started");
+}
+
+#[tokio::test]
 async fn nothing_of_our_environment_reaches_an_app_but_what_every_program_needs() {
     assert!(std::env::var("CARGO_MANIFEST_DIR").is_ok(), "a stand-in for a secret of ours");
     let loir = gateway([App::named("hello").env("ITS_OWN", "value")]).start().await;
@@ -64,8 +76,22 @@ async fn nothing_of_our_environment_reaches_an_app_but_what_every_program_needs(
     assert_eq!(value(&environment, "ITS_OWN"), Some("value"));
     assert_eq!(value(&environment, "PATH"), std::env::var("PATH").ok().as_deref());
     let known = [
-        "cwd", "PORT", "HOST", "JOURNAL", "ITS_OWN", "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL",
-        "LC_CTYPE", "TZ", "TMPDIR", "LOIR_KEEPER",
+        "cwd",
+        "PORT",
+        "HOST",
+        "JOURNAL",
+        "ITS_OWN",
+        "PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "SHELL",
+        "LANG",
+        "LC_ALL",
+        "LC_CTYPE",
+        "TZ",
+        "TMPDIR",
+        "LOIR_KEEPER",
     ];
     let others: Vec<_> = environment.iter().filter(|(name, _)| !known.contains(&name.as_str())).collect();
     assert!(others.is_empty(), "{others:?}");
@@ -111,7 +137,8 @@ async fn what_does_not_end_when_asked_is_killed_with_everything_it_started() {
 
 #[tokio::test]
 async fn a_child_that_outlives_a_polite_app_is_killed_as_well() {
-    let loir = gateway([App::named("hello").env("GRANDCHILD", 1)]).provider("stop_grace: 200ms").start().await;
+    let loir =
+        gateway([App::named("hello").env("GRANDCHILD", 1)]).provider("stop_grace: 200ms").start().await;
     loir.wake("hello").await;
     let child = children(loir.folder.path(), "hello")[0];
     loir.put_to_sleep("hello").await;
@@ -187,10 +214,12 @@ async fn two_stops_and_starts_of_one_app_never_overlap() {
     while loir.times("hello", "start") < 5 && began.elapsed() < Duration::from_secs(20) {
         let app = loir.app("hello");
         let stops = (0..10).map(|_| loir.running.lifecycle().sleep(&app, Duration::ZERO));
-        let (_, answer) = tokio::join!(futures_util::future::join_all(stops), loir.get("hello", "/pid").send());
+        let (_, answer) =
+            tokio::join!(futures_util::future::join_all(stops), loir.get("hello", "/pid").send());
         assert_eq!(answer.unwrap().status(), 200);
     }
-    let lines: Vec<_> = loir.journal("hello").into_iter().filter(|line| line == "start" || line == "end").collect();
+    let lines: Vec<_> =
+        loir.journal("hello").into_iter().filter(|line| line == "start" || line == "end").collect();
     for pair in lines.chunks(2) {
         assert!(pair[0] == "start" && pair.get(1).is_none_or(|next| next == "end"), "{lines:?}");
     }

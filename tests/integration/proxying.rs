@@ -98,7 +98,10 @@ async fn fifty_megabytes_go_up_and_come_down_whole() {
     let (reader, mut writer) = stream.into_split();
     let upload = tokio::spawn(async move {
         use tokio::io::AsyncWriteExt;
-        writer.write_all(head("POST /echo", &format!("Content-Length: {SIZE}\r\n")).as_bytes()).await.unwrap();
+        writer
+            .write_all(head("POST /echo", &format!("Content-Length: {SIZE}\r\n")).as_bytes())
+            .await
+            .unwrap();
         for from in (0..SIZE).step_by(PIECE) {
             writer.write_all(&piece(from, PIECE)).await.unwrap();
         }
@@ -124,7 +127,9 @@ async fn websocket(loir: &Gateway) -> tokio_tungstenite::WebSocketStream<tokio::
 async fn echoes(loir: &Gateway) {
     let mut socket = websocket(loir).await;
     let large = Message::binary(piece(0, 300_000));
-    for message in [Message::text("bonjour, ça va ?"), Message::binary(vec![0, 255, 128]), large, Message::text("")] {
+    for message in
+        [Message::text("bonjour, ça va ?"), Message::binary(vec![0, 255, 128]), large, Message::text("")]
+    {
         socket.send(message.clone()).await.unwrap();
         assert_eq!(socket.next().await.unwrap().unwrap(), message);
     }
@@ -218,7 +223,11 @@ async fn methods_targets_and_statuses_pass_as_they_are() {
             client.send(head(&format!("{method} {target}"), "")).await;
             let (answer, body) = client.answer().await;
             assert_eq!(answer.status, 200);
-            let seen = if target.starts_with("/headers") { format!("{method} {target}\n") } else { format!("hello from {target}\n") };
+            let seen = if target.starts_with("/headers") {
+                format!("{method} {target}\n")
+            } else {
+                format!("hello from {target}\n")
+            };
             assert!(body.starts_with(&seen), "{seen:?} became {body:?}");
         }
     }
@@ -255,7 +264,10 @@ async fn a_body_over_the_limit_is_refused_whether_it_says_its_length_or_not() {
     let answer = client.head().await;
     assert_eq!(answer.status, 413);
     assert_eq!(answer.field("content-type").as_deref(), Some("application/problem+json"));
-    assert!(!loir.journal("hello").iter().any(|line| line.starts_with("body 103424")), "and never gets it whole");
+    assert!(
+        !loir.journal("hello").iter().any(|line| line.starts_with("body 103424")),
+        "and never gets it whole"
+    );
     eventually!(loir.app("hello").in_flight() == 0);
 }
 
@@ -279,6 +291,27 @@ async fn an_app_that_is_too_slow_is_a_504_and_one_that_is_slow_enough_is_not() {
     client.chunk().await;
     assert_eq!(loir.get("hello", "/never").send().await.unwrap().status(), 504, "longer than that limit");
     assert_eq!(loir.app("hello").in_flight(), 1, "the stream is still open");
+}
+
+/// A limit that any client could lift would be none.
+#[tokio::test]
+async fn only_a_websocket_may_be_silent_for_longer_than_an_app() {
+    let loir =
+        gateway([App::named("hello")]).server("timeouts: { read: 600ms, client_read: 300ms }").start().await;
+    let mut socket = websocket(&loir).await;
+    for upgrade in ["x", "h2c"] {
+        let fields = format!("Connection: Upgrade\r\nUpgrade: {upgrade}\r\n");
+        let mut client = loir.send(head("GET /never", &fields)).await;
+        assert_eq!(client.head().await.status, 504, "{upgrade}");
+    }
+    let fields = "Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 5\r\n";
+    let mut client = loir.send(head("POST /count", fields)).await;
+    assert_eq!(client.head().await.status, 408, "a body that does not come");
+    for _ in 0..2 {
+        socket.send(Message::text("still here")).await.unwrap();
+        assert_eq!(socket.next().await.unwrap().unwrap(), Message::text("still here"));
+        tokio::time::sleep(Duration::from_millis(700)).await;
+    }
 }
 
 #[tokio::test]
@@ -315,7 +348,11 @@ async fn an_app_without_manners_costs_one_502_each_time() {
     }
     let mut client = loir.send(head("GET /cut", "")).await;
     assert_eq!(client.head().await.status, 200);
-    assert_eq!(client.end().await, "half", "half a body is not dressed up as a whole one, and not followed by a page");
+    assert_eq!(
+        client.end().await,
+        "half",
+        "half a body is not dressed up as a whole one, and not followed by a page"
+    );
     assert_eq!(loir.get("hello", "/").send().await.unwrap().status(), 200);
 }
 
@@ -327,4 +364,10 @@ async fn an_app_that_closes_a_kept_connection_costs_no_request() {
         let answer = loir.get("hello", "/close").send().await.unwrap();
         assert_eq!(answer.status(), 200, "turn {turn}");
     }
+    // It closes just when a request arrives: a request that may be repeated is, once and on a new connection.
+    assert_eq!(loir.get("hello", "/").send().await.unwrap().status(), 200);
+    assert_eq!(loir.get("hello", "/fresh").send().await.unwrap().status(), 200);
+    assert_eq!(loir.times("hello", "GET /fresh"), 2);
+    assert_eq!(loir.request("POST", "hello", "/fresh").send().await.unwrap().status(), 502);
+    assert_eq!(loir.times("hello", "POST /fresh"), 1, "a POST may have had its effect");
 }

@@ -137,6 +137,7 @@ async fn a_changed_command_applies_at_the_next_start() {
     let process = loir.wake("hello").await;
     loir.reload(&gateway([version(2)]));
     loir.says(RELOADED).await;
+    loir.says("local/hello runs on as it was started until it next sleeps").await;
     assert_eq!(loir.wake("hello").await, process, "nobody is thrown out");
     loir.reload(&gateway([version(2).with("idle_timeout: 1s")]));
     loir.says("local/hello: asleep").await;

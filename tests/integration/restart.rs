@@ -72,7 +72,10 @@ async fn a_gateway_that_is_killed_leaves_no_child_and_no_corrupt_state_and_the_n
 
     let loir = Program::start(&setup, folder.path()).await;
     loir.wake("hello").await;
-    eventually!(record(folder.path(), "hello")["boots"].as_array().unwrap().len() == 2, "its history goes on");
+    eventually!(
+        record(folder.path(), "hello")["boots"].as_array().unwrap().len() == 2,
+        "its history goes on"
+    );
     assert!(!loir.log().contains("WARN"), "{}", loir.log());
 }
 
@@ -146,6 +149,7 @@ async fn apps_that_may_go_on_running_are_served_by_the_next_gateway_without_a_re
     let setup = leaving_running([App::named("hello").env("GRANDCHILD", 1)]);
     let mut loir = Program::start(&setup, folder.path()).await;
     let process = loir.wake("hello").await;
+    eventually!(record(folder.path(), "hello")["state"] == "awake");
     loir.signal(Signal::SIGTERM);
     assert!(loir.ended().await.success());
     assert!(is_alive(process));
@@ -158,10 +162,27 @@ async fn apps_that_may_go_on_running_are_served_by_the_next_gateway_without_a_re
     loir.kill().await;
     assert!(is_alive(process), "not even SIGKILL of the gateway ends them");
 
-    let loir = Program::start(&leaving_running([App::named("hello").with("idle_timeout: 10ms")]), folder.path()).await;
+    let loir =
+        Program::start(&leaving_running([App::named("hello").with("idle_timeout: 10ms")]), folder.path())
+            .await;
     loir.says("asleep").await;
     assert!(!group_is_alive(process), "who took it over can also stop it");
     assert_eq!(loir.journal("hello").iter().filter(|line| *line == "start").count(), 1);
+}
+
+#[tokio::test]
+async fn an_app_that_was_taken_out_of_the_file_meanwhile_does_not_go_on_running() {
+    let folder = tempfile::tempdir().unwrap();
+    let _cleared = Cleared(folder.path());
+    let both = leaving_running([App::named("hello"), App::named("other")]);
+    let mut loir = Program::start(&both, folder.path()).await;
+    let process = loir.wake("hello").await;
+    loir.signal(Signal::SIGTERM);
+    assert!(loir.ended().await.success());
+    assert!(is_alive(process));
+    let loir = Program::start(&leaving_running([App::named("other")]), folder.path()).await;
+    eventually!(!is_alive(process));
+    assert!(loir.journal("hello").ends_with(&["term".into(), "end".into()]), "it ended in peace");
 }
 
 #[tokio::test]
@@ -233,7 +254,8 @@ async fn records_that_were_cut_short_are_set_aside_with_a_word_and_the_gateway_s
     loir.says("processes-local.json cannot be read").await;
     loir.wake("hello").await;
     let aside = fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().path());
-    let aside = aside.into_iter().find(|path| path.to_string_lossy().contains("set-aside")).unwrap();
+    let aside =
+        aside.into_iter().find(|path| path.to_string_lossy().contains("registry.json.set-aside")).unwrap();
     assert_eq!(fs::read(aside).unwrap(), cut, "as it was");
 }
 

@@ -192,6 +192,18 @@ async fn a_request_that_meets_a_stop_waits_and_is_answered_by_the_next_run() {
     assert!(body.starts_with("body 7 "));
 }
 
+#[tokio::test]
+async fn the_sweep_looks_again_as_soon_as_an_app_may_be_idle_and_at_least_every_second() {
+    let clock = Clock::manual();
+    let loir = gateway([App::named("hello").with("idle_timeout: 50ms")]).clock(&clock).start().await;
+    let sweeper = Sweeper(loir.running.lifecycle().clone());
+    loir.wake("hello").await;
+    let _download = loir.get("hello", "/drip/1000/50").send().await.unwrap();
+    assert_eq!(sweeper.step(), Duration::from_millis(50), "the download may end at any moment");
+    let slow = gateway([App::named("hello")]).clock(&clock).start().await;
+    assert_eq!(Sweeper(slow.running.lifecycle().clone()).step(), Duration::from_secs(1));
+}
+
 /// Judged: 10,000 requests at a steady rate, and an app that is stopped whenever it is idle for a few milliseconds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_requests_lose_nothing_while_the_app_is_stopped_and_woken_again_and_again() {
@@ -207,7 +219,8 @@ async fn ten_thousand_requests_lose_nothing_while_the_app_is_stopped_and_woken_a
     let start = Instant::now();
     for number in 0..REQUESTS {
         // An open loop: the next request comes when it is due, whatever became of the last.
-        let due = EVERY * u32::try_from(number).unwrap() + PAUSE * u32::try_from(number / PAUSE_AFTER).unwrap();
+        let due =
+            EVERY * u32::try_from(number).unwrap() + PAUSE * u32::try_from(number / PAUSE_AFTER).unwrap();
         tokio::time::sleep_until(start + due).await;
         let (request, answer) = if number % 2 == 0 {
             let path = format!("/request/{number}");

@@ -39,7 +39,10 @@ async fn seen(loir: &Gateway, fields: &[(&str, &str)]) -> HeaderMap {
     let fields = text.lines().skip(1).filter_map(|line| line.split_once(": "));
     let mut seen = HeaderMap::new();
     for (name, value) in fields {
-        seen.append(reqwest::header::HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
+        seen.append(
+            reqwest::header::HeaderName::from_bytes(name.as_bytes()).unwrap(),
+            value.parse().unwrap(),
+        );
     }
     seen
 }
@@ -68,7 +71,10 @@ async fn an_app_is_told_who_asks_and_the_lies_of_a_client_are_replaced() {
         let [id] = all(&seen, "x-request-id")[..] else { panic!("{seen:?}") };
         assert!(is_hex(id, 32), "{id}");
         let [trace] = all(&seen, "traceparent")[..] else { panic!("{seen:?}") };
-        assert!(trace.starts_with(&format!("00-{id}-")) && trace.ends_with("-01") && trace.len() == 55, "{trace}");
+        assert!(
+            trace.starts_with(&format!("00-{id}-")) && trace.ends_with("-01") && trace.len() == 55,
+            "{trace}"
+        );
         assert!(all(&seen, "tracestate").is_empty());
         assert!(all(&seen, "via").concat().contains("1.1 loir-"));
     }
@@ -77,7 +83,9 @@ async fn an_app_is_told_who_asks_and_the_lies_of_a_client_are_replaced() {
 #[tokio::test]
 async fn the_words_of_a_trusted_proxy_are_kept_and_added_to() {
     let loir = awake(gateway([App::named("hello")]).server("trusted_proxies: [loopback]")).await;
-    let fields = [LIES, &[("x-forwarded-for", "7.7.7.7, 8.8.8.8"), ("via", "1.0 second"), ("forwarded", "for=_two")]].concat();
+    let fields =
+        [LIES, &[("x-forwarded-for", "7.7.7.7, 8.8.8.8"), ("via", "1.0 second"), ("forwarded", "for=_two")]]
+            .concat();
     let seen = seen(&loir, &fields).await;
     assert_eq!(all(&seen, "x-forwarded-for").join(", "), "6.6.6.6, 7.7.7.7, 8.8.8.8, 127.0.0.1");
     assert_eq!(all(&seen, "x-forwarded-proto"), ["https"]);
@@ -102,7 +110,8 @@ async fn what_is_meant_for_one_hop_goes_no_further() {
     let mut client = loir.send(format!("GET /headers HTTP/1.1\r\nHost: hello.test\r\n{fields}\r\n")).await;
     let (answer, seen) = client.answer().await;
     assert_eq!(answer.status, 200);
-    for name in ["connection", "x-mine", "keep-alive", "proxy-", "te", "trailer", "upgrade", "http2-settings"] {
+    for name in ["connection", "x-mine", "keep-alive", "proxy-", "te", "trailer", "upgrade", "http2-settings"]
+    {
         assert!(!seen.lines().any(|line| line.starts_with(name) && !line.contains("test")), "{name}: {seen}");
     }
     for field in ["authorization: Bearer mine", "cookie: a=1", "x-other: 2"] {
@@ -110,7 +119,8 @@ async fn what_is_meant_for_one_hop_goes_no_further() {
     }
     // Nobody makes the gateway forget who asked by calling that a matter of one hop.
     for name in ["X-Forwarded-For", "Forwarded", "X-Real-IP", "Via", "X-Request-Id", "traceparent"] {
-        let request = format!("GET /headers HTTP/1.1\r\nHost: hello.test\r\n{name}: x\r\nConnection: {name}\r\n\r\n");
+        let request =
+            format!("GET /headers HTTP/1.1\r\nHost: hello.test\r\n{name}: x\r\nConnection: {name}\r\n\r\n");
         let (answer, seen) = loir.send(request).await.answer().await;
         let told = seen.to_ascii_lowercase().contains(&format!("{}: ", name.to_ascii_lowercase()));
         assert!(answer.status == 400 || (answer.status == 200 && told), "{name}: {} {seen}", answer.text);
@@ -140,7 +150,8 @@ async fn a_request_in_absolute_form_is_routed_by_it_and_rewritten() {
 
 #[tokio::test]
 async fn every_answer_of_ours_says_so_and_is_kept_by_no_cache() {
-    let loir = awake(gateway([App::named("hello")]).server("limits: { body: 1KiB, header_fields: 20 }")).await;
+    let loir =
+        awake(gateway([App::named("hello")]).server("limits: { body: 1KiB, header_fields: 20 }")).await;
     let get = |host: &str, fields: &str| format!("GET / HTTP/1.1\r\n{host}{fields}\r\n");
     let many: String = (0..30).map(|i| format!("X-{i}: 1\r\n")).collect();
     let cases = [
@@ -153,7 +164,9 @@ async fn every_answer_of_ours_says_so_and_is_kept_by_no_cache() {
         (431, get("Host: hello.test\r\n", &many)),
     ];
     for (status, request) in &cases {
-        for (accept, kind) in [(HTML, "text/html; charset=utf-8"), ("application/json", "application/problem+json")] {
+        for (accept, kind) in
+            [(HTML, "text/html; charset=utf-8"), ("application/json", "application/problem+json")]
+        {
             let request = request.replacen("\r\n", &format!("\r\nAccept: {accept}\r\n"), 1);
             let (answer, body) = loir.send(&request).await.answer().await;
             assert_eq!(answer.status, *status, "{request}");
@@ -169,7 +182,10 @@ async fn every_answer_of_ours_says_so_and_is_kept_by_no_cache() {
             assert!(body.contains(&id), "{status} quotes its reference: {body}");
             if kind.ends_with("json") {
                 let problem: serde_json::Value = serde_json::from_str(&body).unwrap();
-                assert_eq!((&problem["status"], &problem["type"]), (&(*status).into(), &"about:blank".into()));
+                assert_eq!(
+                    (&problem["status"], &problem["type"]),
+                    (&(*status).into(), &"about:blank".into())
+                );
             } else {
                 assert!(body.starts_with("<!doctype html>"), "{body}");
                 assert!(answer.field("content-security-policy").unwrap().contains("default-src 'none'"));
@@ -179,7 +195,8 @@ async fn every_answer_of_ours_says_so_and_is_kept_by_no_cache() {
     let image = "GET /x.png HTTP/1.1\r\nHost: nobody.test\r\nSec-Fetch-Mode: no-cors\r\nSec-Fetch-Dest: image\r\n\r\n";
     let (answer, body) = loir.send(image).await.answer().await;
     assert_eq!((answer.status, body.as_str()), (404, ""), "a part of a page is no place for a page");
-    let head = loir.send("HEAD / HTTP/1.1\r\nHost: nobody.test\r\nConnection: close\r\n\r\n").await.end().await;
+    let head =
+        loir.send("HEAD / HTTP/1.1\r\nHost: nobody.test\r\nConnection: close\r\n\r\n").await.end().await;
     assert!(head.starts_with("HTTP/1.1 404") && head.ends_with("\r\n\r\n"), "HEAD has no body: {head}");
 }
 
@@ -195,17 +212,65 @@ async fn only_a_response_that_waited_says_how_long() {
     assert!(!unknown.headers().contains_key("x-loir-cold-start"));
 }
 
+#[tokio::test]
+async fn a_method_that_does_not_fit_is_told_which_would() {
+    let loir = awake(gateway([App::named("hello")])).await;
+    for (line, allow) in [
+        ("POST /.loir/status", "GET, HEAD"),
+        ("DELETE /.loir/livez", "GET, HEAD"),
+        ("HEAD /.loir/events", "GET"),
+        ("CONNECT hello.test:443", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+    ] {
+        let host = if line.starts_with("CONNECT") { "hello.test:443" } else { "hello.test" };
+        let answer = loir.send(format!("{line} HTTP/1.1\r\nHost: {host}\r\n\r\n")).await.head().await;
+        assert_eq!((answer.status, answer.field("allow").as_deref()), (405, Some(allow)), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_grpc_client_is_told_whether_to_try_again() {
+    let loir = awake(gateway([App::named("hello")]).server("limits: { body: 1KiB }")).await;
+    for (code, host, length) in [("12", "nobody.test", 5), ("13", "a/b", 5), ("8", "hello.test", 2000)] {
+        let fields = format!("Content-Type: application/grpc\r\nContent-Length: {length}\r\n");
+        let request = format!("POST /a.B/C HTTP/1.1\r\nHost: {host}\r\n{fields}\r\nhello");
+        let answer = loir.send(request).await.head().await;
+        assert_eq!(answer.field("grpc-status").as_deref(), Some(code), "{}", answer.text);
+    }
+}
+
+#[tokio::test]
+async fn the_log_names_the_app_and_what_a_request_met() {
+    let folder = tempfile::tempdir().unwrap();
+    let setup = gateway([App::named("hello").boots_in(Duration::from_millis(300))]);
+    let mut program = Program::start(&setup.server("access_log: json"), folder.path()).await;
+    let robot = program.get("hello", "/robot").header("user-agent", "UptimeRobot/2.0").send().await.unwrap();
+    assert_eq!(robot.status(), 503);
+    for path in ["/first", "/second"] {
+        assert_eq!(program.get("hello", path).send().await.unwrap().status(), 200);
+    }
+    program.says("/second").await;
+    program.signal(nix::sys::signal::Signal::SIGTERM);
+    program.ended().await;
+    let log = std::fs::read_to_string(folder.path().join("loir.log")).unwrap();
+    for (path, state, status) in [("/robot", "asleep", 503), ("/first", "asleep", 200), ("/second", "awake", 200)] {
+        let line = log.lines().find(|line| line.contains(&format!("\"{path}\""))).unwrap();
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let expected = ("local/hello".into(), state.into(), status.into());
+        assert_eq!((&line["app"], &line["app_state"], &line["status"]), (&expected.0, &expected.1, &expected.2));
+    }
+}
+
 /// Two gateways, each of which takes the other for its app. Their probes ask `/.loir/livez`, which knows of no loop.
 #[tokio::test]
 async fn a_loop_through_another_gateway_is_refused() {
     let listen = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let (here, there) = (listen(), listen());
-    let toward = |port: u16| {
-        let app = App::named("hello").env("NO_LISTEN", 1);
-        gateway([app.with(&format!("port: {port}")).with("ready: { path: /.loir/livez }")])
+    let toward = |address: std::net::SocketAddr| {
+        gateway([App::named("hello").env("RELAY", address).with("ready: { path: /.loir/livez }")])
     };
     let folder = || Arc::new(tempfile::tempdir().unwrap());
-    let (to_here, to_there) = (toward(here.local_addr().unwrap().port()), toward(there.local_addr().unwrap().port()));
+    let (to_here, to_there) =
+        (toward(here.local_addr().unwrap()), toward(there.local_addr().unwrap()));
     let (loir, _other) = tokio::join!(to_there.start_on(here, folder()), to_here.start_on(there, folder()));
     let answer = loir.get("hello", "/").send().await.unwrap();
     assert_eq!(answer.status(), 508);
@@ -220,7 +285,13 @@ async fn a_request_that_has_been_here_is_known_by_its_via_and_a_stranger_is_not(
         let answer = loir.get("hello", "/headers").header("via", given).send().await.unwrap();
         assert_eq!(answer.status(), status, "{given}");
     }
-    let answer = loir.get("hello", "/").header("via", "1.1 a").header("via", format!("{via}, 1.1 b")).send().await.unwrap();
+    let answer = loir
+        .get("hello", "/")
+        .header("via", "1.1 a")
+        .header("via", format!("{via}, 1.1 b"))
+        .send()
+        .await
+        .unwrap();
     assert_eq!(answer.status(), 508, "whatever came between");
 }
 
@@ -244,7 +315,9 @@ async fn no_secret_of_a_request_is_in_the_log() {
             ("/space ?token=S3CRET", "Host : x"),
         ];
         for (target, host) in targets {
-            let request = format!("GET {target} HTTP/1.1\r\n{host}\r\n{secrets}User-Agent: tester\r\nConnection: close\r\n\r\n");
+            let request = format!(
+                "GET {target} HTTP/1.1\r\n{host}\r\n{secrets}User-Agent: tester\r\nConnection: close\r\n\r\n"
+            );
             let mut wire = Wire::with(program.address, request).await;
             assert!(wire.end().await.starts_with("HTTP/1.1 "), "{target}");
         }

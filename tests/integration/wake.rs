@@ -15,7 +15,10 @@ const AN_HOUR: Duration = Duration::from_secs(3600);
 /// Asks for an app that has failed: how long to wait, and the reference of the failure.
 async fn refused(loir: &Gateway, app: &str) -> (u64, String) {
     let answer = loir.get(app, "/").send().await.unwrap();
-    assert_eq!((answer.status().as_u16(), answer.headers()["x-loir-state"].to_str().unwrap()), (502, "failed"));
+    assert_eq!(
+        (answer.status().as_u16(), answer.headers()["x-loir-state"].to_str().unwrap()),
+        (502, "failed")
+    );
     let wait = answer.headers()["retry-after"].to_str().unwrap().parse().unwrap();
     let problem: serde_json::Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
     (wait, problem["instance"].as_str().unwrap().to_owned())
@@ -89,7 +92,9 @@ async fn nobody_sees_the_answers_of_an_app_that_listens_but_is_not_ready() {
 
 #[tokio::test]
 async fn which_answer_counts_as_ready_is_the_apps_own_choice() {
-    let strict = App::named("strict").with("wake_timeout: 500ms").with("ready: { path: /status/404, status: [200-399] }");
+    let strict = App::named("strict")
+        .with("wake_timeout: 500ms")
+        .with("ready: { path: /status/404, status: [200-399] }");
     let lenient = App::named("lenient").with("ready: { path: /status/503, status: 503 }");
     let loir = gateway([strict, lenient]).keeps_state().start().await;
     loir.wake("lenient").await;
@@ -105,7 +110,10 @@ async fn a_crash_while_booting_fails_at_once_and_not_at_the_deadline() {
     // A program is held for 25 s and then told to come back with a 503; this is the failure itself.
     refused(&loir, "hello").await;
     let records = fs::read_to_string(loir.folder.path().join("state/registry.json")).unwrap();
-    assert!(records.contains("exit status 4; it last said: cannot go on"), "the operator is told why: {records}");
+    assert!(
+        records.contains("exit status 4; it last said: cannot go on"),
+        "the operator is told why: {records}"
+    );
 }
 
 #[tokio::test]

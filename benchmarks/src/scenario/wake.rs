@@ -34,8 +34,8 @@ pub async fn run(bench: &Bench) -> Outcome<()> {
         direct.push(directly(bench).await?);
     }
     loir.end().await?;
-    let rows = [("a client that polls the app itself", &direct), ("held by loir", &held)].map(
-        |(name, values)| {
+    let rows =
+        [("a client that polls the app itself", &direct), ("held by loir", &held)].map(|(name, values)| {
             let share = |share| format!("{:.2}", percentile(values, share));
             vec![
                 name.to_owned(),
@@ -45,8 +45,7 @@ pub async fn run(bench: &Bench) -> Outcome<()> {
                 share(0.99),
                 format!("{:.2}", largest(values)),
             ]
-        },
-    );
+        });
     report.table(&["ms after the app listens", "wakes", "p50", "p90", "p99", "longest"], &rows);
     report.say("The app boots for a random 50 to 400 ms. Loir and the control take turns. Loir's figure includes its readiness probe, the release of the held request, a new connection to the app, and the answer's way back.");
     report.end(bench.quick)

@@ -1,11 +1,13 @@
 //! Which processes run, on disk, so that the next gateway can take over what the last one left running.
 //!
 //! A process id alone proves nothing: the kernel gives it out again. So each is written with the time its process
-//! started (field 22 of `/proc/PID/stat`, in clock ticks since boot), and only a match is believed.
+//! started (field 22 of `/proc/PID/stat`, in clock ticks since boot), all of them with the id of this boot, and only a
+//! match is believed.
 
 use std::{
     collections::BTreeMap,
     fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -13,10 +15,19 @@ use std::{
 use nix::{errno::Errno, sys::signal::killpg, unistd::Pid};
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Clock;
+
 /// The file of one provider entry.
 pub(super) struct Census {
     path: PathBuf,
     writing: Mutex<()>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Written {
+    /// `None` where there is no `/proc`.
+    boot: Option<String>,
+    processes: BTreeMap<String, Line>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -38,30 +49,51 @@ impl Census {
         Self { path: state_dir.join(format!("processes-{provider}.json")), writing: Mutex::default() }
     }
 
-    /// Who is still there of those that were written down.
+    /// Who is still there of those that were written down. What cannot be read is set aside, for a person to look at.
     pub fn survivors(&self) -> Vec<Survivor> {
-        let Ok(text) = fs::read(&self.path) else {
-            return Vec::new();
+        let read = match fs::read(&self.path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Vec::new(),
+            read => read.and_then(|text| Ok(serde_json::from_slice::<Written>(&text)?)),
         };
-        let lines: BTreeMap<String, Line> = match serde_json::from_slice(&text) {
-            Ok(lines) => lines,
-            Err(error) => {
-                log::warn!("{} cannot be read ({error}): starting without it", self.path.display());
+        let written = match read {
+            Ok(written) => written,
+            Err(problem) => {
+                self.set_aside(&problem);
                 return Vec::new();
             }
         };
-        let still_there = lines.into_iter().filter(|(_, line)| started(line.group) == Some(line.started));
+        if written.boot != boot() {
+            return Vec::new();
+        }
+        let lines = written.processes.into_iter();
+        let still_there = lines.filter(|(_, line)| started(line.group) == Some(line.started));
         still_there.map(|(app, line)| Survivor { app, group: line.group, port: line.port }).collect()
     }
 
-    /// Replaces what was written. A failure is logged: the processes themselves are well.
-    pub fn write<'a>(&self, running: impl Iterator<Item = (&'a str, i32, u16)>) {
-        let lines: BTreeMap<_, _> = running
+    fn set_aside(&self, problem: &std::io::Error) {
+        let mut aside = self.path.clone().into_os_string();
+        aside.push(format!(".set-aside-{}", Clock::system().unix_millis()));
+        let path = self.path.display();
+        match fs::rename(&self.path, &aside) {
+            Ok(()) => log::warn!(
+                "{path} cannot be read ({problem}); set aside as {}. Apps that an earlier gateway left running are not found",
+                Path::new(&aside).display()
+            ),
+            Err(error) => log::warn!("{path} cannot be read ({problem}), nor set aside ({error})"),
+        }
+    }
+
+    /// Replaces what was written by what `running` (app, group, port) says now: asked under the lock, so that of two
+    /// writers the last one knows what the first one knew. A failure is logged: the processes themselves are well.
+    pub fn write(&self, running: impl FnOnce() -> Vec<(String, i32, u16)>) {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let processes = running()
+            .into_iter()
             .filter_map(|(app, group, port)| Some((app, Line { group, started: started(group)?, port })))
             .collect();
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = Written { boot: boot(), processes };
         let beside = self.path.with_extension("json.new");
-        let written = serde_json::to_vec(&lines)
+        let written = serde_json::to_vec(&written)
             .map_err(std::io::Error::other)
             .and_then(|text| fs::create_dir_all(self.path.parent().unwrap_or(Path::new("."))).map(|()| text))
             .and_then(|text| fs::write(&beside, text))
@@ -70,6 +102,11 @@ impl Census {
             log::warn!("{} cannot be written: {error}", self.path.display());
         }
     }
+}
+
+/// The id of this boot: ticks since another one prove nothing.
+fn boot() -> Option<String> {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_owned())
 }
 
 /// When the process `id` started, in clock ticks since boot. `None` if it does not run, or there is no `/proc`.
@@ -111,7 +148,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let census = Census::new(folder.path(), "local");
         let me = i32::try_from(std::process::id()).unwrap();
-        census.write([("hello", me, 20_000), ("gone", i32::MAX, 20_001)].into_iter());
+        let write = || census.write(|| vec![("hello".into(), me, 20_000), ("gone".into(), i32::MAX, 20_001)]);
+        write();
         let found: Vec<_> = census.survivors().into_iter().map(|s| (s.app, s.group, s.port)).collect();
         assert_eq!(found, [("hello".to_owned(), me, 20_000)]);
 
@@ -120,7 +158,23 @@ mod tests {
         fs::write(&census.path, other_start).unwrap();
         assert!(census.survivors().is_empty(), "the same id, but another process");
 
+        write();
+        let text = fs::read_to_string(&census.path).unwrap();
+        fs::write(&census.path, text.replace(&boot().unwrap(), "another boot")).unwrap();
+        assert!(census.survivors().is_empty(), "the same id and ticks, but another boot");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_set_aside_and_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let census = Census::new(folder.path(), "local");
+        assert!(census.survivors().is_empty(), "none at all is fine");
         fs::write(&census.path, "{").unwrap();
         assert!(census.survivors().is_empty());
+        census.write(Vec::new);
+        let files = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        let aside: Vec<_> = files.filter(|path| path.to_string_lossy().contains("json.set-aside-")).collect();
+        assert_eq!(aside.len(), 1);
+        assert_eq!(fs::read_to_string(&aside[0]).unwrap(), "{");
     }
 }

@@ -20,7 +20,7 @@ use nix::{
 };
 use tokio::{process::Command, sync::watch, time};
 
-use super::{ProcessApp, census, keeper, output, port};
+use super::{ProcessApp, census, keeper, output, port::Port};
 use crate::{app::Endpoint, provider::ProviderError};
 
 /// What a child inherits of our environment. Not all of it: ours may hold the tokens of provider accounts.
@@ -33,25 +33,26 @@ const ASK_EVERY: Duration = Duration::from_millis(20);
 /// One running app. Cheap to share; says when and why it ended.
 pub(super) struct Child {
     group: i32,
-    port: u16,
+    port: Port,
     stopping: AtomicBool,
     exit: watch::Sender<Option<String>>,
 }
 
 impl Child {
-    /// Starts `app`. Must be called in a tokio runtime.
+    /// Starts `app`, to listen on `port`. Must be called in a tokio runtime.
+    ///
+    /// It has our limit of open files, which the gateway raised for itself: giving it the old one back would take
+    /// `pre_exec` or `prlimit`, and neither can be had without unsafe code.
     pub fn spawn(
         name: &str,
         app: &ProcessApp,
+        port: Port,
         marker: Option<&str>,
         log_file: Option<&Path>,
     ) -> Result<Arc<Self>, ProviderError> {
         let failed = |what: String| ProviderError::Failed(what);
-        let port = match app.port {
-            Some(port) => port,
-            None => port::free().ok_or_else(|| failed("no free port is left for it".into()))?,
-        };
-        let filled = |text: &str| text.replace("{port}", &port.to_string());
+        let number = port.number().to_string();
+        let filled = |text: &str| text.replace("{port}", &number);
         let (program, arguments) =
             app.command.split_first().ok_or_else(|| ProviderError::Refused("it has no command".into()))?;
         let program = filled(program);
@@ -59,7 +60,7 @@ impl Child {
         command.args(arguments.iter().map(|argument| filled(argument)));
         command.env_clear();
         command.envs(INHERITED.iter().filter_map(|&key| std::env::var_os(key).map(|value| (key, value))));
-        command.env("PORT", port.to_string()).env("HOST", Ipv4Addr::LOCALHOST.to_string());
+        command.env("PORT", &number).env("HOST", Ipv4Addr::LOCALHOST.to_string());
         command.envs(app.env.iter().map(|(key, value)| (key, filled(value))));
         command.envs(marker.map(|marker| (keeper::MARKER, marker)));
         if let Some(folder) = &app.cwd {
@@ -102,7 +103,7 @@ impl Child {
 
     /// A process group that an earlier gateway started. Its exit cannot be waited for, only asked about.
     pub fn adopted(group: i32, port: u16) -> Arc<Self> {
-        let child = Arc::new(Self::new(group, port));
+        let child = Arc::new(Self::new(group, Port::adopted(port)));
         let watched = child.clone();
         tokio::spawn(async move {
             while watched.group_exists() {
@@ -113,7 +114,7 @@ impl Child {
         child
     }
 
-    fn new(group: i32, port: u16) -> Self {
+    fn new(group: i32, port: Port) -> Self {
         Self { group, port, stopping: AtomicBool::new(false), exit: watch::Sender::new(None) }
     }
 
@@ -124,7 +125,7 @@ impl Child {
 
     /// Where it was told to listen.
     pub fn endpoint(&self) -> Endpoint {
-        Endpoint { address: SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)) }
+        Endpoint { address: SocketAddr::from((Ipv4Addr::LOCALHOST, self.port.number())) }
     }
 
     /// Why it ended, if it has.

@@ -18,7 +18,7 @@ use crate::{
         secret::Secret,
         show::as_written,
         units::{self, Period, PositivePeriod},
-        yaml::{Located, OneOrMany, Options},
+        yaml::{Located, OneOrMany},
     },
     provider::{AppSettings, DeclaredApp, Provider, ProviderConfig, ProviderContext, ProviderError},
 };
@@ -41,12 +41,20 @@ pub struct ProcessApp {
     pub command: Vec<String>,
     /// Where it runs; where the gateway runs, if not set.
     pub cwd: Option<PathBuf>,
-    /// Added to the gateway's environment. `{port}` stands for the port.
+    /// Beside PORT, HOST and the few variables that are inherited. `{port}` stands for the port.
     pub env: BTreeMap<String, String>,
     /// Where it listens; a free port is chosen at each start, if not set.
     pub port: Option<u16>,
     /// What is not particular to processes.
     pub settings: AppSettings,
+}
+
+impl ProcessApp {
+    /// Whether a process of `other` would be started in the same way.
+    pub(super) fn starts_like(&self, other: &Self) -> bool {
+        (&self.command, &self.cwd, &self.env, self.port)
+            == (&other.command, &other.cwd, &other.env, other.port)
+    }
 }
 
 /// Values of `env` are left out: passwords of databases live there.
@@ -88,7 +96,8 @@ struct TypedApp {
     command: Option<Located<Command>>,
     /// Where it runs. Relative to the gateway's working directory. Default: there.
     cwd: Option<Located<String>>,
-    /// Variables, added to the environment of the gateway and PORT. `{port}` stands for the port.
+    /// Variables. Beside these, PORT and HOST, only PATH, HOME, USER, LOGNAME, SHELL, LANG, LC_ALL, LC_CTYPE, TZ and
+    /// TMPDIR are inherited from the gateway. `{port}` stands for the port.
     env: Option<BTreeMap<Variable, Secret>>,
     /// Where it listens. Default: a free port, another one at each start.
     port: Option<Located<Port>>,
@@ -181,10 +190,12 @@ pub fn configure(entry: &ProviderEntry, problems: &mut Problems) -> Option<Arc<d
     let mut read = Entry {
         config: ProcessConfig {
             apps: BTreeMap::new(),
-            leave_running: typed.leave_running.is_some_and(|leave| leave.value),
+            leave_running: typed.leave_running.as_ref().is_some_and(|leave| leave.value),
             stop_grace: typed.stop_grace.map_or(Duration::from_secs(10), |period| period.0),
         },
         declared: Vec::new(),
+        ports: Vec::new(),
+        leave_running: typed.leave_running.filter(|leave| leave.value).map(|leave| leave.at),
         shown: Value::Null,
     };
     let mut as_typed = read.config.clone();
@@ -195,32 +206,20 @@ pub fn configure(entry: &ProviderEntry, problems: &mut Problems) -> Option<Arc<d
     Some(Arc::new(read))
 }
 
-/// The ports that apps of an entry name, and where. For checks across entries.
-pub fn ports(options: &Options) -> Vec<(u16, At)> {
-    let apps = typed(options).and_then(|typed| typed.apps).unwrap_or_default();
-    apps.into_iter().filter_map(|app| app.value.port.map(|port| (port.0, port.at))).collect()
-}
-
-/// Where an entry says `leave_running: true`, if it does.
-pub fn leaves_running(options: &Options) -> Option<At> {
-    typed(options)?.leave_running.filter(|leave| leave.value).map(|leave| leave.at)
-}
-
-/// The options once more, whose problems have been told.
-fn typed(options: &Options) -> Option<Typed> {
-    options.decode(&mut Problems::new("", ""))
-}
-
 /// An entry that was written down: its configuration, and how it looks in the file.
 struct Entry {
     config: ProcessConfig,
     declared: Vec<DeclaredApp>,
+    ports: Vec<(u16, At)>,
+    /// Where it says `leave_running: true`, if it does.
+    leave_running: Option<At>,
     shown: Value,
 }
 
 impl Entry {
     /// Checks one app and adds it, to `as_typed` with its texts as they stand in the file.
     fn add(&mut self, app: &Located<TypedApp>, as_typed: &mut ProcessConfig, problems: &mut Problems) {
+        self.ports.extend(app.port.iter().map(|port| (port.0, port.at)));
         let Some(name) = &app.name else {
             if app.lacks("name", &app.name) {
                 problems.push(app.at, "`name` is missing: an app needs one");
@@ -316,6 +315,13 @@ fn readiness(typed: Option<&Ready>, problems: &mut Problems) -> Readiness {
 impl ProviderConfig for Entry {
     fn declared(&self) -> Vec<DeclaredApp> {
         self.declared.clone()
+    }
+    fn ports(&self) -> Vec<(u16, At)> {
+        self.ports.clone()
+    }
+    fn needs_state_dir(&self) -> Option<(At, &'static str)> {
+        let message = "`leave_running` needs `state_dir`, or the next start would not find the apps again";
+        self.leave_running.map(|at| (at, message))
     }
     fn connect(&self, context: ProviderContext) -> Result<Arc<dyn Provider>, ProviderError> {
         self.config.connect(context)

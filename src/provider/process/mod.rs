@@ -9,7 +9,7 @@
 //! | `config` | its options |
 //! | `child` | one running process group |
 //! | `keeper` | no orphan survives the gateway |
-//! | `port` | free ports |
+//! | `port` | ports, one app each |
 //! | `output` | what apps print |
 //! | `census` | which processes run, on disk, for the next gateway |
 
@@ -38,6 +38,7 @@ mod port;
 use child::Child;
 pub use config::{ProcessApp, ProcessConfig, configure, schema};
 use keeper::Keeper;
+use port::Port;
 
 /// The only process type there is.
 const WEB: &str = "web";
@@ -105,18 +106,23 @@ impl Processes {
         }
     }
 
-    /// Takes over what an earlier gateway left running on purpose. What it left because it was killed is about to be
-    /// ended by its keeper, and must be gone before the app is started anew: it may hold a fixed port.
+    /// Takes over what an earlier gateway left running on purpose, as long as it is still configured. All else is
+    /// stopped (what it left because it was killed, its keeper is about to end as well), and must be gone before the
+    /// app is started anew: it may hold a fixed port.
     fn adopt(self: &Arc<Self>) {
         let Some(census) = &self.census else { return };
+        let config = self.config.load();
         for survivor in census.survivors() {
             let child = Child::adopted(survivor.group, survivor.port);
-            if self.config.load().leave_running {
+            if config.leave_running && config.apps.contains_key(&survivor.app) {
                 self.watch(survivor.app, child);
             } else {
+                let name = &self.context.name;
+                log::info!("{name}/{}: stopping what an earlier gateway left of it", survivor.app);
                 let turn = self.turn(&survivor.app).try_lock_owned();
+                let grace = config.stop_grace;
                 tokio::spawn(async move {
-                    child.stop(keeper::GRACE).await;
+                    child.stop(grace).await;
                     drop(turn);
                 });
             }
@@ -158,17 +164,22 @@ impl Processes {
 
     fn write_census(&self) {
         let Some(census) = &self.census else { return };
-        let running: Vec<_> = self
-            .children()
-            .iter()
-            .filter_map(|(app, entry)| match entry {
-                Entry::Running(child) => Some((app.clone(), child.clone())),
+        census.write(|| {
+            let children = self.children();
+            let running = children.iter().filter_map(|(app, entry)| match entry {
+                Entry::Running(child) => Some((app.clone(), child.group(), child.endpoint().address.port())),
                 Entry::Crashed(_) => None,
-            })
-            .collect();
-        census.write(
-            running.iter().map(|(app, child)| (app.as_str(), child.group(), child.endpoint().address.port())),
-        );
+            });
+            running.collect()
+        });
+    }
+
+    async fn port(&self, config: &ProcessConfig, app: &ProcessApp) -> Result<Port, ProviderError> {
+        if let Some(port) = app.port {
+            return Port::fixed(port).await;
+        }
+        let spoken_for: Vec<_> = config.apps.values().filter_map(|app| app.port).collect();
+        Port::free(&spoken_for).ok_or_else(|| ProviderError::Failed("no free port is left for it".into()))
     }
 
     fn log_file(&self, app: &str) -> Option<PathBuf> {
@@ -209,13 +220,14 @@ impl Provider for ProcessProvider {
         if let Some(child) = self.0.running(app) {
             return Ok(child.endpoint());
         }
+        let config = self.0.config.load_full();
+        let spec = config.apps.get(app).ok_or_else(|| ProviderError::NotFound(app.to_owned()))?;
+        let port = self.0.port(&config, spec).await?;
         if self.0.closed.load(Ordering::SeqCst) {
             return Err(ProviderError::Refused("the gateway is shutting down".into()));
         }
-        let config = self.0.config.load_full();
-        let spec = config.apps.get(app).ok_or_else(|| ProviderError::NotFound(app.to_owned()))?;
         let marker = self.0.keeper.as_ref().map(|keeper| keeper.marker());
-        let child = Child::spawn(app, spec, marker, self.0.log_file(app).as_deref())?;
+        let child = Child::spawn(app, spec, port, marker, self.0.log_file(app).as_deref())?;
         let endpoint = child.endpoint();
         self.0.watch(app.to_owned(), child);
         Ok(endpoint)
@@ -237,8 +249,15 @@ impl Provider for ProcessProvider {
         let Some(config) = config.as_any().downcast_ref::<ProcessConfig>() else {
             return Err(NeedsRestart(format!("the type of provider {name}")));
         };
-        if config.leave_running != self.0.config.load().leave_running {
+        let old = self.0.config.load();
+        if config.leave_running != old.leave_running {
             return Err(NeedsRestart(format!("leave_running of provider {name}")));
+        }
+        for (app, new) in &config.apps {
+            let differs = old.apps.get(app).is_some_and(|old| !old.starts_like(new));
+            if differs && self.0.running(app).is_some() {
+                log::info!("{name}/{app} runs on as it was started until it next sleeps");
+            }
         }
         self.0.config.store(Arc::new(config.clone()));
         Ok(())

@@ -274,12 +274,6 @@ impl Gateway {
         wire::Wire::with(self.address, bytes).await
     }
 
-    /// Sends bytes as they are and reads until the gateway closes, or nothing comes for two seconds.
-    pub async fn raw(&self, bytes: &[u8]) -> String {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
-        stream.write_all(bytes).await.unwrap();
-        read_all(&mut stream).await
-    }
 }
 
 /// Each line of an app's journal with the id of the process that wrote it.

@@ -40,7 +40,10 @@ impl Program {
             .spawn()
             .unwrap();
         let program = Self { child, config: config.into(), client: client(), address };
-        crate::eventually!(tokio::net::TcpStream::connect(address).await.is_ok(), "loir listens on {address}");
+        crate::eventually!(
+            tokio::net::TcpStream::connect(address).await.is_ok(),
+            "loir listens on {address}"
+        );
         program
     }
 
@@ -140,16 +143,19 @@ pub fn is_alive(process: u32) -> bool {
 
 /// Whether any process of the group still runs (zombies do not).
 pub fn group_is_alive(group: u32) -> bool {
-    let entries = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let entries =
+        fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     entries.into_iter().any(|process| stat(process).is_some_and(|fields| fields[2] == group.to_string()))
 }
 
 /// The process that runs `loir keeper` for this gateway.
 pub fn keeper_of(gateway: u32) -> Option<u32> {
-    let entries = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let entries =
+        fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     entries.into_iter().find(|&process| {
         let command = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
-        command.ends_with(b"\0keeper\0") && stat(process).is_some_and(|fields| fields[1] == gateway.to_string())
+        command.ends_with(b"\0keeper\0")
+            && stat(process).is_some_and(|fields| fields[1] == gateway.to_string())
     })
 }
 

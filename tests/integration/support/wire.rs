@@ -31,7 +31,8 @@ impl Head {
     /// The field's value; several fields of one name are joined with commas.
     pub fn field(&self, name: &str) -> Option<String> {
         let fields = self.text.lines().skip(1).filter_map(|line| line.split_once(':'));
-        let values: Vec<_> = fields.filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.trim()).collect();
+        let values: Vec<_> =
+            fields.filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.trim()).collect();
         (!values.is_empty()).then(|| values.join(", "))
     }
 }
@@ -122,7 +123,8 @@ impl<S: AsyncRead + Unpin> Wire<S> {
     /// One chunk of a chunked body; empty at its end.
     pub async fn chunk(&mut self) -> Vec<u8> {
         let size = self.until("\r\n").await;
-        let size = usize::from_str_radix(size.trim(), 16).unwrap_or_else(|_| panic!("no chunk size: {size:?}"));
+        let size =
+            usize::from_str_radix(size.trim(), 16).unwrap_or_else(|_| panic!("no chunk size: {size:?}"));
         let mut chunk = self.exactly(size + 2).await;
         chunk.truncate(size);
         chunk
