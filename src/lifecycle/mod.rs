@@ -273,7 +273,11 @@ impl Lifecycle {
     fn decide(self: &Arc<Self>, app: &Arc<ManagedApp>, demand: Demand) -> Decision {
         let state = app.cell.enter();
         if state == AppState::Awake {
-            return Decision::Forward(InFlight { app: app.clone(), counts: demand == Demand::Wake, pass: None });
+            return Decision::Forward(InFlight {
+                app: app.clone(),
+                counts: demand == Demand::Wake,
+                pass: None,
+            });
         }
         app.cell.leave(None);
         if demand == Demand::Observe {

@@ -227,7 +227,8 @@ mod tests {
         ];
         for (change, fits, becomes) in table {
             for state in [Asleep, Waking, Awake, Stopping, Failed] {
-                let led = change.lead_up().iter().fold(record(state), |app, step| app.apply(step, 1).unwrap());
+                let led =
+                    change.lead_up().iter().fold(record(state), |app, step| app.apply(step, 1).unwrap());
                 assert!(led.apply(change, 1).is_ok(), "{change:?} fits once {state} was led up to it");
                 let result = record(state).apply(change, 1).map(|next| next.state);
                 let expected = if fits.contains(&state) { Ok(*becomes) } else { Err(Misfit(state)) };

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Event, Lifecycle, ManagedApp, Reached, Step, state::{Change, back_off}};
+use super::{
+    Event, Lifecycle, ManagedApp, Reached, Step,
+    state::{Change, back_off},
+};
 use crate::app::AppState;
 
 /// Runs after the cell went to `Waking`, and always leaves it `Awake` or `Failed`, whatever happens inside.
@@ -95,17 +98,16 @@ async fn fail(lifecycle: &Lifecycle, app: &ManagedApp, reason: String) {
         log::warn!("{}: cannot clean up after a failed start: {error}", app.id);
     }
     let _order = app.order.lock().await;
-    let retry_after =
-        match lifecycle.record(app, Change::WakeFailed { reason: reason.clone() }).await {
-            Ok(record) => {
-                app.remember(&record);
-                record.back_off()
-            }
-            Err(error) => {
-                log::warn!("{}: its failure could not be recorded: {error}", app.id);
-                back_off(app.failures() + 1)
-            }
-        };
+    let retry_after = match lifecycle.record(app, Change::WakeFailed { reason: reason.clone() }).await {
+        Ok(record) => {
+            app.remember(&record);
+            record.back_off()
+        }
+        Err(error) => {
+            log::warn!("{}: its failure could not be recorded: {error}", app.id);
+            back_off(app.failures() + 1)
+        }
+    };
     let failure = lifecycle.failure(retry_after);
     Event::WakeFailed { reference: failure.reference.clone(), reason, retry_after }.tell(&app.id);
     app.turn(AppState::Waking, AppState::Failed, Step::Starting, Some(failure));

@@ -21,10 +21,7 @@ use http::{
 use pingora_proxy::Session;
 
 use super::{RequestContext, forward};
-use crate::{
-    app::AppState,
-    config::AccessLog as Format,
-};
+use crate::{app::AppState, config::AccessLog as Format};
 
 /// The `target` of the log lines.
 pub const TARGET: &str = "access";
@@ -137,12 +134,7 @@ impl AccessLog {
 
 impl Line {
     /// What is known of a request that has just ended.
-    pub fn of(
-        session: &Session,
-        ctx: &RequestContext,
-        request_id: String,
-        duration: Duration,
-    ) -> Self {
+    pub fn of(session: &Session, ctx: &RequestContext, request_id: String, duration: Duration) -> Self {
         let (request, settings) = (session.req_header(), &*ctx.settings);
         let text = |name: HeaderName| {
             request.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())

@@ -288,7 +288,11 @@ mod tests {
             ("POST /", &[("user-agent", ROBOT)], Demand::Wake),
             ("GET /", &[("user-agent", ROBOT), ("upgrade", "websocket")], Demand::Wake),
             ("GET /", &[("user-agent", "Mattermost-Bot/1.1")], Demand::Observe),
-            ("GET /", &[("user-agent", "Mozilla/5.0 Chrome/120.0 Electron/28.0 Mattermost/5.9")], Demand::Wake),
+            (
+                "GET /",
+                &[("user-agent", "Mozilla/5.0 Chrome/120.0 Electron/28.0 Mattermost/5.9")],
+                Demand::Wake,
+            ),
             ("POST /inbox", &[("user-agent", "http.rb/5.1 (Mastodon/4.2; +https://a.test/)")], Demand::Wake),
         ];
         for (line, headers, expected) in table {

@@ -264,9 +264,8 @@ fn is_about_the_client(name: &str) -> bool {
 
 /// What an app must not tell a client: what was meant for us alone, and what only we say.
 pub fn clean(response: &mut ResponseHeader) {
-    let unwanted = |name: &str| {
-        name.starts_with("x-loir-") || matches!(name, "keep-alive" | "proxy-connection")
-    };
+    let unwanted =
+        |name: &str| name.starts_with("x-loir-") || matches!(name, "keep-alive" | "proxy-connection");
     for name in named(&response.headers, unwanted) {
         response.remove_header(&name);
     }
@@ -387,7 +386,8 @@ mod tests {
             ("proxy", "http://6.6.6.6"),
             ("x-loir-state", "awake"),
         ];
-        let harmless = [("x-for", "1"), ("my_field", "1"), ("x-forward", "1"), ("proxied", "1"), ("te_st", "1")];
+        let harmless =
+            [("x-for", "1"), ("my_field", "1"), ("x-forward", "1"), ("proxied", "1"), ("te_st", "1")];
         for trusted in [false, true] {
             let request = told(trusted, &[&spoofed[..], &harmless[..]].concat());
             for (name, _) in spoofed {

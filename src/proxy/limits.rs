@@ -12,14 +12,9 @@ pub fn unsound(request: &RequestHeader, limits: &Limits, via: &Via) -> Option<Pr
     if headers.len() > limits.header_fields {
         return Some(Problem::new(431, "The request has too many header fields."));
     }
-    let target = request.raw_path();
     let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    if bytes + target.len() > limits.header_bytes {
+    if bytes + request.raw_path().len() > limits.header_bytes {
         return Some(Problem::new(431, "The request's header is too large."));
-    }
-    // What one server takes for the end of a target, another takes for a part of it.
-    if target.iter().any(|&byte| byte <= b' ' || byte == 0x7f) {
-        return Some(Problem::new(400, "The target has a space or a control character in it."));
     }
     if request.method == Method::CONNECT {
         let problem = Problem::new(405, "This is a gateway, not a forward proxy.");

@@ -322,8 +322,7 @@ impl Gateway {
     fn admit(&self, request: &RequestHeader, ctx: &mut RequestContext) -> Result<Admission, Problem> {
         let host = HostName::of(request)?;
         let routes = self.0.routes.load();
-        let app =
-            routes.find(host.as_str()).ok_or(Problem::new(404, "No app here has this host name."))?;
+        let app = routes.find(host.as_str()).ok_or(Problem::new(404, "No app here has this host name."))?;
         ctx.met = Some(app.state());
         Ok(self.0.lifecycle.admit(app, audience::demand(request)))
     }
@@ -365,7 +364,6 @@ impl Gateway {
         answer.send(session, &self.0.pages, audience, &request_id).await?;
         Ok(ANSWERED)
     }
-
 }
 
 /// The status for a client when proxying went wrong; 0 if there is nobody to tell.

@@ -76,12 +76,7 @@ pub async fn answer(
 }
 
 /// Sends `200` with a small body that no cache keeps.
-async fn small(
-    session: &mut Session,
-    kind: &'static str,
-    state: &'static str,
-    body: String,
-) -> Result<()> {
+async fn small(session: &mut Session, kind: &'static str, state: &'static str, body: String) -> Result<()> {
     let mut head = ResponseHeader::build(200, Some(10))?;
     respond::never_cached(&mut head)?;
     head.insert_header(header::CONTENT_TYPE, HeaderValue::from_static(kind))?;

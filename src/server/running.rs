@@ -201,6 +201,7 @@ impl Running {
         for service in &self.services {
             service.abort();
         }
+        self.gateway.flush_access_log();
         log::info!("done");
     }
 

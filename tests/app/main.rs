@@ -6,11 +6,7 @@
 //! file exists), `DIE_BEFORE_LISTEN=1`, `GRANDCHILD=1` (starts a child that ignores SIGTERM), `RELAY` (an address
 //! to which it passes every connection on), `RUDE=1` (see `rude`).
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::zombie_processes,
-    reason = "an app of the tests may end loudly"
-)]
+#![allow(clippy::unwrap_used, clippy::zombie_processes, reason = "an app of the tests may end loudly")]
 
 mod rude;
 
@@ -49,20 +45,13 @@ impl App {
         if let Some(journal) = &self.journal {
             let mut journal = journal.lock().unwrap();
             // In one write, so that no reader sees half a line.
-            journal
-                .write_all(format!("{} {line}\n", std::process::id()).as_bytes())
-                .unwrap();
+            journal.write_all(format!("{} {line}\n", std::process::id()).as_bytes()).unwrap();
         }
     }
 }
 
 fn millis(name: &str) -> Duration {
-    Duration::from_millis(
-        std::env::var(name)
-            .ok()
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(0),
-    )
+    Duration::from_millis(std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(0))
 }
 
 fn is_set(name: &str) -> bool {
@@ -71,15 +60,9 @@ fn is_set(name: &str) -> bool {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    let journal = std::env::var_os("JOURNAL").map(|path| {
-        Arc::new(Mutex::new(
-            File::options().create(true).append(true).open(path).unwrap(),
-        ))
-    });
-    let app = App {
-        journal,
-        ready_at: Instant::now() + millis("BOOT_MS") + millis("NOT_READY_MS"),
-    };
+    let journal = std::env::var_os("JOURNAL")
+        .map(|path| Arc::new(Mutex::new(File::options().create(true).append(true).open(path).unwrap())));
+    let app = App { journal, ready_at: Instant::now() + millis("BOOT_MS") + millis("NOT_READY_MS") };
     app.note("start");
     if std::env::var_os("FAIL_IF").is_some_and(|path| std::path::Path::new(&path).exists()) {
         eprintln!("FAIL_IF says so");
@@ -106,9 +89,7 @@ async fn main() {
     if is_set("RUDE") {
         return rude::serve(port, move |line| app.note(line)).await;
     }
-    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-        .await
-        .unwrap();
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.unwrap();
     let mut terminate = signal(SignalKind::terminate()).unwrap();
     app.note("listen");
     let router = Router::new()
@@ -127,10 +108,7 @@ async fn main() {
         .route("/drip/{chunks}/{millis}", get(drip))
         .route("/events/{count}/{millis}", get(events))
         .route("/one-event", get(one_event))
-        .route(
-            "/peer",
-            get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.to_string() }),
-        )
+        .route("/peer", get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.to_string() }))
         .route("/ws", get(websocket))
         .route("/never", any(std::future::pending::<StatusCode>))
         .route("/crash", any(|| async { std::process::exit(7) as StatusCode }))
@@ -173,9 +151,7 @@ async fn hello(uri: Uri) -> String {
 
 async fn echo(method: Method, body: Body) -> Response {
     let mut response = Response::new(body);
-    response
-        .headers_mut()
-        .insert("x-method", method.as_str().parse().unwrap());
+    response.headers_mut().insert("x-method", method.as_str().parse().unwrap());
     response
 }
 
@@ -183,10 +159,7 @@ async fn echo(method: Method, body: Body) -> Response {
 async fn headers(method: Method, uri: Uri, headers: HeaderMap) -> String {
     let mut text = format!("{method} {uri}\n");
     for (name, value) in &headers {
-        text.push_str(&format!(
-            "{name}: {}\n",
-            String::from_utf8_lossy(value.as_bytes())
-        ));
+        text.push_str(&format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes())));
     }
     text
 }
@@ -210,9 +183,7 @@ async fn print(Path(bytes): Path<usize>) -> &'static str {
 
 /// The body's length and a sum over it, so that a test knows that it arrived once and whole.
 async fn count(State(app): State<App>, body: Bytes) -> String {
-    let sum = body.iter().fold(0_u64, |sum, &byte| {
-        sum.wrapping_mul(31).wrapping_add(u64::from(byte))
-    });
+    let sum = body.iter().fold(0_u64, |sum, &byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
     app.note(&format!("body {} {sum}", body.len()));
     format!("{} {sum}", body.len())
 }

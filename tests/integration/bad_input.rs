@@ -122,9 +122,6 @@ async fn targets_that_contradict_the_host_are_refused() {
             (400, "GET http://user:pw@hello.test/bad HTTP/1.1\r\n\r\n"),
             (400, "GET http:/\\hello.test/bad HTTP/1.1\r\nHost: hello.test\r\n\r\n"),
             (400, "GET http:///bad HTTP/1.1\r\n\r\n"),
-            (400, "GET /bad\x01 HTTP/1.1\r\nHost: hello.test\r\n\r\n"),
-            (400, "GET /bad\x7f HTTP/1.1\r\nHost: hello.test\r\n\r\n"),
-            (400, "GET /bad\0 HTTP/1.1\r\nHost: hello.test\r\n\r\n"),
             (404, "GET http://nobody.test/bad HTTP/1.1\r\n\r\n"),
             (404, "GET http://nobody.test/bad HTTP/1.1\r\nHost: nobody.test\r\n\r\n"),
         ])

@@ -49,20 +49,11 @@ fn env() -> Environment {
 }
 
 fn read(name: &str, text: &str, env: &Environment) -> Result<Plan, Problems> {
-    load(
-        Source {
-            name: name.to_owned(),
-            text: text.to_owned(),
-        },
-        env,
-    )
+    load(Source { name: name.to_owned(), text: text.to_owned() }, env)
 }
 
 fn problems(text: &str, env: &Environment) -> String {
-    read("x.yaml", text, env)
-        .err()
-        .map(|problems| problems.to_string())
-        .unwrap_or_default()
+    read("x.yaml", text, env).err().map(|problems| problems.to_string()).unwrap_or_default()
 }
 
 /// Line, column if it is given, and a part of the message.
@@ -77,14 +68,8 @@ fn expected(text: &str) -> Vec<(u32, Option<u32>, &str)> {
                 }
                 None => (number, mark),
             };
-            let column = rest
-                .split_once(": ")
-                .and_then(|(column, _)| column.trim().parse().ok());
-            let message = if column.is_some() {
-                rest.split_once(": ").unwrap().1
-            } else {
-                rest
-            };
+            let column = rest.split_once(": ").and_then(|(column, _)| column.trim().parse().ok());
+            let message = if column.is_some() { rest.split_once(": ").unwrap().1 } else { rest };
             assert!(!message.trim().is_empty());
             expected.push((line, column, message.trim()));
         }
@@ -131,10 +116,7 @@ fn six_mistakes_are_six_problems_each_at_its_line() {
     let output = loir(&["check", "-c", path], &[]);
     let shown = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
-    let lines: Vec<String> = expected(&text)
-        .iter()
-        .map(|(line, ..)| line.to_string())
-        .collect();
+    let lines: Vec<String> = expected(&text).iter().map(|(line, ..)| line.to_string()).collect();
     let told: Vec<&str> = shown
         .lines()
         .filter_map(|line| line.strip_prefix(path)?.strip_prefix(':')?.split(':').next())
@@ -144,10 +126,7 @@ fn six_mistakes_are_six_problems_each_at_its_line() {
     let first = "six_mistakes.yaml:2:3: unknown key `listn`, did you mean `listen`?\n  2 |   listn: 127.0.0.1:8080 #~";
     assert!(shown.contains(first), "{shown}");
     assert!(shown.contains("\n    |   ^^^^^\n"), "{shown}");
-    assert!(
-        shown.ends_with("6 problems in tests/fixtures/config/invalid/six_mistakes.yaml\n"),
-        "{shown}"
-    );
+    assert!(shown.ends_with("6 problems in tests/fixtures/config/invalid/six_mistakes.yaml\n"), "{shown}");
 }
 
 #[test]
@@ -162,17 +141,10 @@ fn every_valid_file_loads_and_what_is_shown_of_it_loads_to_the_same() {
 #[test]
 fn every_configuration_that_is_shipped_loads() {
     let files = files("conf");
-    let names: Vec<_> = files
-        .iter()
-        .map(|(path, _)| path.file_name().unwrap().to_str().unwrap())
-        .collect();
+    let names: Vec<_> = files.iter().map(|(path, _)| path.file_name().unwrap().to_str().unwrap()).collect();
     assert!(SHIPPED.iter().all(|shipped| names.contains(shipped)), "{names:?}");
     for (path, text) in &files {
-        assert!(
-            text.starts_with("# yaml-language-server: $schema=./schema.json\n"),
-            "{}",
-            path.display()
-        );
+        assert!(text.starts_with("# yaml-language-server: $schema=./schema.json\n"), "{}", path.display());
         shown_loads_again(path, text, &Environment::default());
     }
 }
@@ -184,11 +156,7 @@ fn shown_loads_again(path: &Path, text: &str, env: &Environment) {
     let again = read("shown", &shown, env).unwrap_or_else(|problems| panic!("{name}:\n{shown}\n{problems}"));
     assert_eq!(again.show().unwrap(), shown, "{name}");
     assert_eq!(again.summary(), plan.summary(), "{name}");
-    assert_eq!(
-        format!("{:?}", again.config.server),
-        format!("{:?}", plan.config.server),
-        "{name}"
-    );
+    assert_eq!(format!("{:?}", again.config.server), format!("{:?}", plan.config.server), "{name}");
     assert_eq!(again.config.defaults, plan.config.defaults, "{name}");
 }
 
@@ -200,19 +168,13 @@ fn the_file_that_shows_every_key_shows_the_defaults() {
         .unwrap_or_else(|problems| panic!("{problems}"));
     let none =
         read("none", "server: {}", &Environment::default()).unwrap_or_else(|problems| panic!("{problems}"));
-    assert_eq!(
-        format!("{:?}", all.config.server),
-        format!("{:?}", none.config.server)
-    );
+    assert_eq!(format!("{:?}", all.config.server), format!("{:?}", none.config.server));
     assert_eq!(all.config.defaults, none.config.defaults);
     assert_eq!(all.config.registry.kind, none.config.registry.kind);
     let schema: serde_json::Value = serde_json::from_str(&schema_file()).unwrap();
     let mut keys = BTreeSet::new();
     collect_keys(&schema, &mut keys);
-    let missing: Vec<_> = keys
-        .iter()
-        .filter(|key| !text.contains(&format!("{key}:")))
-        .collect();
+    let missing: Vec<_> = keys.iter().filter(|key| !text.contains(&format!("{key}:"))).collect();
     assert!(missing.is_empty(), "conf/loir.yaml does not show {missing:?}");
     assert!(keys.len() > 40, "{keys:?}");
 }
@@ -255,29 +217,15 @@ fn host_and_port_of_the_environment_count_only_where_the_file_says_nothing() {
     };
     assert_eq!(listen("server: {}", &[]).unwrap(), "0.0.0.0:8080");
     assert_eq!(listen("server: {}", &[("PORT", "3000")]).unwrap(), "0.0.0.0:3000");
-    assert_eq!(
-        listen("server: {}", &[("PORT", "3000"), ("HOST", "127.0.0.1")]).unwrap(),
-        "127.0.0.1:3000"
-    );
+    assert_eq!(listen("server: {}", &[("PORT", "3000"), ("HOST", "127.0.0.1")]).unwrap(), "127.0.0.1:3000");
     assert_eq!(listen("server: {}", &[("HOST", "::1")]).unwrap(), "[::1]:8080");
+    assert_eq!(listen("server: {}", &[("HOST", ""), ("PORT", "")]).unwrap(), "0.0.0.0:8080");
     assert_eq!(
-        listen("server: {}", &[("HOST", ""), ("PORT", "")]).unwrap(),
-        "0.0.0.0:8080"
-    );
-    assert_eq!(
-        listen(
-            "server: { listen: ':1' }",
-            &[("PORT", "3000"), ("HOST", "127.0.0.1")]
-        )
-        .unwrap(),
+        listen("server: { listen: ':1' }", &[("PORT", "3000"), ("HOST", "127.0.0.1")]).unwrap(),
         "0.0.0.0:1"
     );
-    for (name, value) in [
-        ("PORT", "hunter2"),
-        ("PORT", "1.2.3.4:80"),
-        ("PORT", "99999"),
-        ("HOST", "hunter2"),
-    ] {
+    for (name, value) in [("PORT", "hunter2"), ("PORT", "1.2.3.4:80"), ("PORT", "99999"), ("HOST", "hunter2")]
+    {
         let error = listen("server: {}", &[(name, value)]).unwrap_err();
         assert!(error.contains(name) && !error.contains(value), "{error}");
     }
@@ -287,15 +235,9 @@ fn host_and_port_of_the_environment_count_only_where_the_file_says_nothing() {
 #[test]
 fn a_secret_of_the_environment_is_in_no_error_and_in_nothing_shown() {
     let secret = "hunter2-S3cr3t";
-    let env = Environment::from_iter([
-        ("TOKEN", secret),
-        ("OUTER", "${TOKEN}"),
-        ("PARTLY", "a${TOKEN}b${GONE}"),
-    ]);
-    let (_, every_key) = files("conf")
-        .into_iter()
-        .find(|(path, _)| path.ends_with("loir.yaml"))
-        .unwrap();
+    let env =
+        Environment::from_iter([("TOKEN", secret), ("OUTER", "${TOKEN}"), ("PARTLY", "a${TOKEN}b${GONE}")]);
+    let (_, every_key) = files("conf").into_iter().find(|(path, _)| path.ends_with("loir.yaml")).unwrap();
     let mut errors = 0;
     for variable in [
         "${TOKEN}",
@@ -307,21 +249,17 @@ fn a_secret_of_the_environment_is_in_no_error_and_in_nothing_shown() {
         "{ \"${TOKEN}\": 1 }",
     ] {
         for (number, line) in every_key.lines().enumerate() {
-            let Some((key, _)) = line
-                .split_once(": ")
-                .filter(|(key, _)| !key.trim_start().starts_with('#'))
+            let Some((key, _)) = line.split_once(": ").filter(|(key, _)| !key.trim_start().starts_with('#'))
             else {
                 continue;
             };
             let lines = every_key.lines().enumerate();
             let text: String = lines
-                .map(|(i, line)| {
-                    if i == number {
-                        format!("{key}: {variable}\n")
-                    } else {
-                        format!("{line}\n")
-                    }
-                })
+                .map(
+                    |(i, line)| {
+                        if i == number { format!("{key}: {variable}\n") } else { format!("{line}\n") }
+                    },
+                )
                 .collect();
             match read("x.yaml", &text, &env) {
                 Ok(plan) => {
@@ -334,10 +272,7 @@ fn a_secret_of_the_environment_is_in_no_error_and_in_nothing_shown() {
                 }
                 Err(problems) => {
                     errors += 1;
-                    assert!(
-                        !format!("{problems}{problems:?}").contains("hunter2"),
-                        "{text}\n{problems}"
-                    );
+                    assert!(!format!("{problems}{problems:?}").contains("hunter2"), "{text}\n{problems}");
                 }
             }
         }
@@ -347,21 +282,14 @@ fn a_secret_of_the_environment_is_in_no_error_and_in_nothing_shown() {
 
 #[test]
 fn hosts_and_names_of_the_environment_are_told_as_they_are_written() {
-    let env = Environment::from_iter([
-        ("H", "hunter2.example.com"),
-        ("N", "hunter2"),
-        ("D", "example.com"),
-    ]);
+    let env = Environment::from_iter([("H", "hunter2.example.com"), ("N", "hunter2"), ("D", "example.com")]);
     let text = "server: { domain: ['${D}', '${D}'] }\nproviders:\n  - name: ${N}\n    type: process\n    apps:\n      \
                 - { name: '${N}', command: [a], hosts: ['${H}', 'x.${H}', 'x.${H}'] }\n      \
                 - { name: '${N}', command: [a], hosts: '${H}' }\n  - name: ${N}\n    type: ${N}\n";
     let told = problems(text, &env);
     assert!(told.contains("the host `x.${H}` is already claimed"), "{told}");
     assert!(told.contains("unknown provider type `${N}`"), "{told}");
-    assert!(
-        !told.contains("hunter2") && !told.contains("example.com"),
-        "{told}"
-    );
+    assert!(!told.contains("hunter2") && !told.contains("example.com"), "{told}");
     assert!(told.ends_with("6 problems in x.yaml"), "{told}");
 }
 
@@ -398,14 +326,7 @@ fn what_is_shown_keeps_variables_and_hides_values() {
                 env: { TOKEN: hunter2 } }\n";
     let plan = read("x", text, &env).unwrap_or_else(|problems| panic!("{problems}"));
     let shown = plan.show().unwrap();
-    for part in [
-        "drain_timeout: 5s",
-        "--key=${KEY}",
-        "$${x}",
-        "redis://***@h",
-        "${HOST_NAME}",
-        "***",
-    ] {
+    for part in ["drain_timeout: 5s", "--key=${KEY}", "$${x}", "redis://***@h", "${HOST_NAME}", "***"] {
         assert!(shown.contains(part), "{part}\n{shown}");
     }
     assert!(!shown.contains("hunter2"), "{shown}");
@@ -436,19 +357,13 @@ fn printed(bytes: &[u8]) -> String {
 fn check_says_that_a_file_is_fine_in_one_line() {
     let output = loir(&["check", "-c", "conf/loir.yaml"], &[]);
     let line = "conf/loir.yaml: fine: 2 apps at 1 provider, listens on 0.0.0.0:8080\n";
-    assert_eq!(
-        (output.status.code(), printed(&output.stdout).as_str()),
-        (Some(0), line)
-    );
+    assert_eq!((output.status.code(), printed(&output.stdout).as_str()), (Some(0), line));
     assert!(output.stderr.is_empty());
 }
 
 #[test]
 fn config_show_of_the_command_is_what_is_in_effect() {
-    let output = loir(
-        &["config", "show", "-c", "conf/production.yaml"],
-        &[("PORT", "3000")],
-    );
+    let output = loir(&["config", "show", "-c", "conf/production.yaml"], &[("PORT", "3000")]);
     let shown = printed(&output.stdout);
     assert!(
         output.status.success() && shown.contains(":3000") && shown.contains("${LOIR_DOMAIN:-"),
@@ -484,16 +399,7 @@ fn a_file_that_is_not_named_is_looked_for_in_order() {
 #[test]
 fn help_and_version_are_there() {
     let help = printed(&loir(&["--help"], &[]).stdout);
-    for part in [
-        "run",
-        "demo",
-        "check",
-        "config",
-        "healthcheck",
-        "Examples:",
-        "LOIR_CONFIG",
-        "PORT",
-    ] {
+    for part in ["run", "demo", "check", "config", "healthcheck", "Examples:", "LOIR_CONFIG", "PORT"] {
         assert!(help.contains(part), "{help}");
     }
     assert!(!help.contains("keeper") && !help.contains("demo-app"), "{help}");

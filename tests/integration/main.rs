@@ -3,7 +3,12 @@
 //! Every test has a gateway of its own on a port of its own, and real child processes behind it (`tests/app`), so
 //! they run side by side.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on should say so loudly")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on should say so loudly"
+)]
 
 mod support;
 

@@ -27,7 +27,10 @@ async fn an_app_that_crashes_while_records_cannot_be_written_wakes_again() {
     eventually!(std::fs::create_dir(in_the_way(&loir)).is_ok(), "the record of the wake is written");
     kill_the_app(&loir).await;
     std::fs::remove_dir(in_the_way(&loir)).unwrap();
-    eventually!(loir.get("hello", "/pid").send().await.unwrap().status() == 200, "after its back-off it wakes");
+    eventually!(
+        loir.get("hello", "/pid").send().await.unwrap().status() == 200,
+        "after its back-off it wakes"
+    );
 }
 
 #[tokio::test]

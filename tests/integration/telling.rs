@@ -252,11 +252,16 @@ async fn the_log_names_the_app_and_what_a_request_met() {
     program.signal(nix::sys::signal::Signal::SIGTERM);
     program.ended().await;
     let log = std::fs::read_to_string(folder.path().join("loir.log")).unwrap();
-    for (path, state, status) in [("/robot", "asleep", 503), ("/first", "asleep", 200), ("/second", "awake", 200)] {
+    for (path, state, status) in
+        [("/robot", "asleep", 503), ("/first", "asleep", 200), ("/second", "awake", 200)]
+    {
         let line = log.lines().find(|line| line.contains(&format!("\"{path}\""))).unwrap();
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
         let expected = ("local/hello".into(), state.into(), status.into());
-        assert_eq!((&line["app"], &line["app_state"], &line["status"]), (&expected.0, &expected.1, &expected.2));
+        assert_eq!(
+            (&line["app"], &line["app_state"], &line["status"]),
+            (&expected.0, &expected.1, &expected.2)
+        );
     }
 }
 
@@ -269,8 +274,7 @@ async fn a_loop_through_another_gateway_is_refused() {
         gateway([App::named("hello").env("RELAY", address).with("ready: { path: /.loir/livez }")])
     };
     let folder = || Arc::new(tempfile::tempdir().unwrap());
-    let (to_here, to_there) =
-        (toward(here.local_addr().unwrap()), toward(there.local_addr().unwrap()));
+    let (to_here, to_there) = (toward(here.local_addr().unwrap()), toward(there.local_addr().unwrap()));
     let (loir, _other) = tokio::join!(to_there.start_on(here, folder()), to_here.start_on(there, folder()));
     let answer = loir.get("hello", "/").send().await.unwrap();
     assert_eq!(answer.status(), 508);

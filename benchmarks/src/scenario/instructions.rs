@@ -31,7 +31,10 @@ pub async fn run(bench: &Bench) -> Outcome<()> {
         let [short, long] = counted(bench, &running, lengths).await?;
         running.end().await?;
         let requests = (lengths[1] - lengths[0]) as f64;
-        let each = |of: &dyn Fn(&Profile) -> f64| (of(&long) - of(&short)) / requests;
+        // To hundredths, and without the sign of a zero.
+        let each = |of: &dyn Fn(&Profile) -> f64| {
+            ((of(&long) - of(&short)) / requests * 100.0).round() / 100.0 + 0.0
+        };
         let taken =
             |of: &Profile| of.calls(&["malloc", "calloc", "aligned_alloc", "posix_memalign", "memalign"]);
         let slow = |of: &Profile| of.calls(&["pthread_mutex_lock", "__lll_lock_wait"]) + contended(of);

@@ -14,10 +14,7 @@ use loir::{
     lifecycle::{ManagedApp, Slept},
     server::{Gear, Plan, Running, Source, load},
 };
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::{io::AsyncReadExt, net::TcpStream};
 
 pub mod program;
 pub mod wire;
@@ -87,7 +84,11 @@ pub fn app_program() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let target = test.parent().and_then(Path::parent).unwrap();
     let program = target.join("examples").join("app");
-    assert!(program.exists(), "{} is missing: run the tests with cargo test or cargo nextest", program.display());
+    assert!(
+        program.exists(),
+        "{} is missing: run the tests with cargo test or cargo nextest",
+        program.display()
+    );
     program
 }
 
@@ -147,7 +148,8 @@ impl Setup {
     /// The configuration as YAML, with everything it needs in `folder`.
     pub fn yaml(&self, folder: &Path, listen: SocketAddr) -> String {
         let idle = if self.defaults.contains("idle_timeout") { "" } else { "  idle_timeout: 1h\n" };
-        let state = if self.state { format!("state_dir: {:?}\n", folder.join("state")) } else { String::new() };
+        let state =
+            if self.state { format!("state_dir: {:?}\n", folder.join("state")) } else { String::new() };
         let apps: String = self.apps.iter().map(|app| app.yaml(&journal(folder, &app.name))).collect();
         format!(
             "server:\n  listen: {listen}\n  domain: test\n{}{state}defaults:\n{idle}{}providers:\n  - name: local\n    \
@@ -210,7 +212,9 @@ impl Gateway {
     /// A request for an app, as a program sends it.
     pub fn request(&self, method: &str, app: &str, path: &str) -> reqwest::RequestBuilder {
         let method = method.parse().unwrap();
-        self.client.request(method, format!("http://{}{path}", self.address)).header("host", format!("{app}.test"))
+        self.client
+            .request(method, format!("http://{}{path}", self.address))
+            .header("host", format!("{app}.test"))
     }
 
     pub fn get(&self, app: &str, path: &str) -> reqwest::RequestBuilder {
@@ -273,7 +277,6 @@ impl Gateway {
     pub async fn send(&self, bytes: impl AsRef<[u8]>) -> wire::Wire {
         wire::Wire::with(self.address, bytes).await
     }
-
 }
 
 /// Each line of an app's journal with the id of the process that wrote it.
@@ -293,14 +296,18 @@ pub fn latest_process(folder: &Path, app: &str) -> u32 {
 
 /// The children that the app has started, in all of its runs.
 pub fn children(folder: &Path, app: &str) -> Vec<u32> {
-    journal_lines(folder, app).iter().filter_map(|(_, line)| line.strip_prefix("child ")?.parse().ok()).collect()
+    journal_lines(folder, app)
+        .iter()
+        .filter_map(|(_, line)| line.strip_prefix("child ")?.parse().ok())
+        .collect()
 }
 
 /// Reads until the end, or until nothing comes for two seconds.
 pub async fn read_all(stream: &mut TcpStream) -> String {
     let mut all = Vec::new();
     let mut chunk = [0; 16 * 1024];
-    while let Ok(Ok(read @ 1..)) = tokio::time::timeout(Duration::from_secs(2), stream.read(&mut chunk)).await {
+    while let Ok(Ok(read @ 1..)) = tokio::time::timeout(Duration::from_secs(2), stream.read(&mut chunk)).await
+    {
         all.extend_from_slice(&chunk[..read]);
     }
     String::from_utf8_lossy(&all).into_owned()
