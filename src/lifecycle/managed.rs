@@ -14,12 +14,12 @@ use tokio::sync::watch;
 use super::{
     cell::{AppCell, NotIdle},
     gate::Gate,
-    state::Record,
 };
 use crate::{
     app::{AppId, AppState, Endpoint, Readiness, Timeouts},
     clock::{Clock, Millis},
     provider::Provider,
+    registry::Record,
 };
 
 /// One app: its cell for the hot path, and what the cold paths need. Shared by reference count; lives on while a

@@ -4,7 +4,6 @@
 //! |---|---|
 //! | `mod` (here) | `Lifecycle::admit`: the answer to a request |
 //! | `cell` | `AppCell`: the atomics that a request and a stop meet on |
-//! | `state` | what is remembered of an app and how it may change: pure |
 //! | `managed` | `ManagedApp`: all this process knows of one app |
 //! | `gate` | how many of those that waited are let go at once |
 //! | `wake` | a wake, from the decision to the first answer |
@@ -28,7 +27,7 @@ use tokio::{runtime::Handle, sync::watch};
 use crate::{
     app::{AppId, AppState, AppStatus},
     clock::Clock,
-    registry::{Registry, RegistryError},
+    registry::{Change, Record, Registry, RegistryError, record::back_off},
 };
 
 pub mod cell;
@@ -39,7 +38,6 @@ mod gate;
 mod managed;
 pub mod readiness;
 mod sleep;
-pub mod state;
 pub mod sweep;
 mod sync;
 mod wake;
@@ -311,7 +309,7 @@ impl Lifecycle {
 
     /// Records `change`. A record that has fallen behind, because a write failed earlier, is first led to where the change
     /// fits: of what happens in this process, this process is the witness.
-    async fn record(&self, app: &ManagedApp, change: state::Change) -> Result<state::Record, RegistryError> {
+    async fn record(&self, app: &ManagedApp, change: Change) -> Result<Record, RegistryError> {
         match self.registry.apply(&app.id, change.clone()).await {
             Err(RegistryError::Misfit(misfit)) => {
                 log::warn!("{}: its record had fallen behind ({misfit}) and is put right", app.id);
@@ -367,7 +365,7 @@ impl Lifecycle {
         }
         Event::Crashed(reason.to_owned()).tell(id);
         app.reach(None);
-        let change = state::Change::Crashed { reason: reason.to_owned() };
+        let change = Change::Crashed { reason: reason.to_owned() };
         let (becomes, back_off) = match self.record(&app, change).await {
             Ok(record) => {
                 app.remember(&record);
@@ -375,7 +373,7 @@ impl Lifecycle {
             }
             Err(error) => {
                 log::warn!("{id}: its crash could not be recorded: {error}");
-                (AppState::Failed, state::back_off(app.failures() + 1))
+                (AppState::Failed, back_off(app.failures() + 1))
             }
         };
         let failure = (becomes == AppState::Failed).then(|| self.failure(back_off));

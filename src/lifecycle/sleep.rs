@@ -2,8 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Event, Lifecycle, ManagedApp, Step, cell::NotIdle, state::Change};
-use crate::app::{AppState, AppStatus};
+use super::{Event, Lifecycle, ManagedApp, Step, cell::NotIdle};
+use crate::{
+    app::{AppState, AppStatus},
+    registry::Change,
+};
 
 /// Longer than any provider takes to confirm a stop.
 const LIMIT: Duration = Duration::from_secs(120);

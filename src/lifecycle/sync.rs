@@ -4,10 +4,11 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Event, Lifecycle, ManagedApp, Reached, Settings, Slept, Step, cell::NotIdle, state::Change};
+use super::{Event, Lifecycle, ManagedApp, Reached, Settings, Slept, Step, cell::NotIdle};
 use crate::{
     app::{AppId, AppState, AppStatus, Timeouts},
     provider::{AppInfo, AppSettings, Provider},
+    registry::Change,
 };
 
 /// How long a removed app may finish what is in flight before it is stopped all the same.

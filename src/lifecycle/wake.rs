@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{
-    Event, Lifecycle, ManagedApp, Reached, Step,
-    state::{Change, back_off},
+use super::{Event, Lifecycle, ManagedApp, Reached, Step};
+use crate::{
+    app::AppState,
+    registry::{Change, record::back_off},
 };
-use crate::app::AppState;
 
 /// Runs after the cell went to `Waking`, and always leaves it `Awake` or `Failed`, whatever happens inside.
 pub(super) async fn run(lifecycle: Arc<Lifecycle>, app: Arc<ManagedApp>) {

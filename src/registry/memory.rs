@@ -15,12 +15,11 @@ use std::{
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::{Registry, RegistryContext, RegistryError};
+use super::{Change, Record, Registry, RegistryContext, RegistryError};
 use crate::{
     app::AppId,
     clock::Clock,
     config::{RegistryEntry, problem::Problems},
-    lifecycle::state::{Change, Record},
 };
 
 const FORMAT: &str = "loir-registry";

@@ -8,10 +8,12 @@ use crate::{
     app::AppId,
     clock::Clock,
     config::{RegistryEntry, problem::Problems},
-    lifecycle::state::{Change, Misfit, Record},
 };
 
 pub mod memory;
+pub mod record;
+
+pub use record::{Change, Misfit, Record};
 
 /// Keeps one [`Record`] for each app.
 ///
