@@ -28,7 +28,8 @@ const DRAINING: &str = "shutting down";
 #[tokio::test]
 async fn requests_in_flight_finish_and_then_it_ends_at_once_with_its_children() {
     let folder = tempfile::tempdir().unwrap();
-    let mut loir = Program::start(&gateway([App::named("hello")]).server(AN_HOUR), folder.path()).await;
+    let app = App::named("hello").env("STOP_MS", 300);
+    let mut loir = Program::start(&gateway([app]).server(AN_HOUR), folder.path()).await;
     let process = loir.wake("hello").await;
     let download = loir.get("hello", "/drip/50/20").send().await.unwrap();
     let slow = tokio::spawn(loir.get("hello", "/slow/700").send());
@@ -39,7 +40,7 @@ async fn requests_in_flight_finish_and_then_it_ends_at_once_with_its_children() 
     assert_eq!(slow.await.unwrap().unwrap().status(), 200);
     assert!(download.text().await.unwrap().ends_with("chunk 49\n"));
     assert_eq!(loir.ended().await.code(), Some(0));
-    assert!(!is_alive(process));
+    assert!(!is_alive(process), "it waited for the app's end");
     assert!(loir.journal("hello").ends_with(&["term".into(), "end".into()]), "the app ended in peace");
     assert!(!loir.log().contains("are cut"), "{}", loir.log());
 }
