@@ -15,8 +15,8 @@ demo: setup ## build in release and run three sleepy apps behind a gateway
 	./target/release/loir demo
 
 test: setup nextest ## run all tests
-	$(CARGO) nextest run --locked
 	$(CARGO) test --locked --doc
+	$(CARGO) nextest run --locked
 
 check: setup ## formatting, clippy and docs, as CI does
 	$(CARGO) fmt --all --check
