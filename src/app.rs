@@ -121,28 +121,170 @@ pub enum AppStatus {
 pub struct Formation(pub BTreeMap<String, Processes>);
 
 impl Formation {
+    /// Whether it runs anything at all.
+    pub fn is_empty(&self) -> bool {
+        self.0.values().all(|processes| processes.amount == 0)
+    }
+
     /// One process of one type.
     pub fn single(process_type: &str) -> Self {
-        Self(BTreeMap::from([(process_type.to_owned(), Processes { amount: 1, size: None })]))
+        Self(BTreeMap::from([(process_type.to_owned(), Processes { amount: 1, ..Processes::default() })]))
     }
 }
 
 /// The processes of one type in a [`Formation`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Processes {
     /// How many.
     pub amount: u32,
     /// The provider's word for the size of each, where it has sizes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<String>,
+    /// The autoscaler that was on for this type, by its id at the provider: scaling by hand turns it off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscaler: Option<String>,
 }
 
-/// Where a running app is reached. Always a resolved address, since `HttpPeer::new` blocks on a host name and
-/// panics when it does not resolve (Pingora 0.9.1, `upstreams/peer.rs`).
+/// Where an app is reached, as its provider says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// On this machine or network: plain HTTP, and the app is told the host name that the client asked for.
+    Address(SocketAddr),
+    /// At a host of the provider's, whose router finds the app by that name.
+    Origin(Arc<Origin>),
+}
+
+/// The app's own host at its provider (RFC 6454: scheme, host, port).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// HTTPS, or plain HTTP.
+    pub tls: bool,
+    /// The name that certificates are verified against, and that the router reads in SNI and `Host`. Lower case.
+    pub host: String,
+    /// 443, 80 or another.
+    pub port: u16,
+    /// The name to look up in DNS in the place of `host`, for a host name that may lead back to this gateway.
+    pub connect: Option<String>,
+    /// How the provider's router says that it has no app to give a request to.
+    pub router: &'static RouterPage,
+}
+
+impl Origin {
+    /// The origin of an `http` or `https` URL, or of an authority like `shop.example.com` or `shop.localhost:4000`.
+    ///
+    /// Without a scheme, names under `localhost` (always this machine: RFC 6761, 6.3) are reached over plain HTTP and
+    /// all others over HTTPS; a plain `http:` is only believed of them too. `None` for anything else.
+    pub fn parse(text: &str, router: &'static RouterPage) -> Option<Self> {
+        let (scheme, rest) = match text.split_once("://") {
+            Some((scheme @ ("http" | "https"), rest)) => (Some(scheme), rest),
+            Some(_) => return None,
+            None => (None, text),
+        };
+        let authority: http::uri::Authority = rest.split(['/', '?', '#']).next()?.parse().ok()?;
+        let host = authority.host().trim_end_matches('.').to_ascii_lowercase();
+        if host.is_empty() || host.contains('*') || authority.as_str().contains('@') {
+            return None;
+        }
+        let here = is_this_machine(&host);
+        let tls = scheme == Some("https") || !here;
+        // The port of a plain URL says nothing about where TLS is spoken.
+        let port = authority.port_u16().filter(|_| !tls || scheme != Some("http"));
+        Some(Self { tls, host, port: port.unwrap_or(if tls { 443 } else { 80 }), connect: None, router })
+    }
+
+    /// `host`, or `host:port` if the port is not the scheme's own: what `Host` says.
+    pub fn authority(&self) -> String {
+        match (self.tls, self.port) {
+            (true, 443) | (false, 80) => self.host.clone(),
+            (_, port) => format!("{}:{port}", self.host),
+        }
+    }
+
+    /// `http` or `https`.
+    pub fn scheme(&self) -> &'static str {
+        if self.tls { "https" } else { "http" }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme(), self.authority())
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => write!(f, "http://{address}"),
+            Self::Origin(origin) => fmt::Display::fmt(origin, f),
+        }
+    }
+}
+
+/// Whether a name always leads to this machine.
+pub fn is_this_machine(host: &str) -> bool {
+    let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    host == "localhost" || host.ends_with(".localhost") || ip.is_ok_and(|ip| ip.is_loopback())
+}
+
+/// How a provider's router says that it has no app to give a request to.
+#[derive(Debug, PartialEq, Eq)]
+pub struct RouterPage {
+    /// The status codes it answers with then.
+    pub status: &'static [u16],
+    /// Fields that its answer then carries, each with how the value begins.
+    pub fields: &'static [(&'static str, &'static str)],
+    /// Whether an app's own answer never looks like that.
+    pub certain: bool,
+}
+
+/// Who gave an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    /// The address to connect to.
-    pub address: SocketAddr,
+pub enum Author {
+    /// The app itself.
+    App,
+    /// The app or the router: only the provider's API can tell.
+    Unclear,
+    /// The router, because the app does not run.
+    Router,
+}
+
+impl RouterPage {
+    /// Who gave an answer with this status and these fields.
+    pub fn author(&self, status: u16, headers: &http::HeaderMap) -> Author {
+        let carries = |(name, start): &(&str, &str)| {
+            headers.get(*name).is_some_and(|value| value.as_bytes().starts_with(start.as_bytes()))
+        };
+        match self.status.contains(&status) && self.fields.iter().all(carries) {
+            false => Author::App,
+            true if self.certain => Author::Router,
+            true => Author::Unclear,
+        }
+    }
+}
+
+/// Which process types of an app are stopped when nobody uses it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StopTypes {
+    /// All of them, workers too.
+    #[default]
+    All,
+    /// Only `web`: workers and clocks go on.
+    Web,
+}
+
+/// The process type that answers requests, at every provider that has types.
+pub const WEB: &str = "web";
+
+impl StopTypes {
+    /// The part of a formation that is stopped.
+    pub fn of(self, formation: &Formation) -> Formation {
+        let stops = |name: &String| self == Self::All || name == WEB;
+        Formation(
+            formation.0.iter().filter(|(name, _)| stops(name)).map(|(n, p)| (n.clone(), p.clone())).collect(),
+        )
+    }
 }
 
 /// Which answer to a probe counts as ready.
@@ -183,4 +325,53 @@ pub struct Timeouts {
     /// A person's request waits this long before the holding page is shown.
     #[serde(serialize_with = "crate::config::units::show_duration")]
     pub hold_before_page: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static CERTAIN: RouterPage = RouterPage { status: &[503], fields: &[("x-router", "")], certain: true };
+    static UNCLEAR: RouterPage =
+        RouterPage { status: &[404, 503], fields: &[("content-type", "text/html")], certain: false };
+
+    #[test]
+    fn an_origin_is_https_unless_it_is_on_this_machine() {
+        for (text, expected) in [
+            ("https://shop.osc-fr1.scalingo.io", Some("https://shop.osc-fr1.scalingo.io")),
+            ("https://Shop.herokuapp.com/", Some("https://shop.herokuapp.com")),
+            ("shop.example.com/api", Some("https://shop.example.com")),
+            ("shop.example.com:8443", Some("https://shop.example.com:8443")),
+            ("http://shop.example.com", Some("https://shop.example.com")),
+            ("http://shop.example.com:80", Some("https://shop.example.com")),
+            ("http://shop.localhost:4000/x?y", Some("http://shop.localhost:4000")),
+            ("shop.localhost:4000/", Some("http://shop.localhost:4000")),
+            ("https://shop.localhost:4000", Some("https://shop.localhost:4000")),
+            ("http://127.0.0.1:9", Some("http://127.0.0.1:9")),
+            ("*.example.com", None),
+            ("https://user@example.com", None),
+            ("ftp://example.com", None),
+            ("", None),
+            ("https://", None),
+            ("not a host", None),
+        ] {
+            let origin = Origin::parse(text, &CERTAIN).map(|origin| origin.to_string());
+            assert_eq!(origin.as_deref(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_routers_page_is_told_from_an_apps_answer() {
+        let with = |name: &'static str, value: &'static str| {
+            http::HeaderMap::from_iter([(
+                http::HeaderName::from_static(name),
+                http::HeaderValue::from_static(value),
+            )])
+        };
+        assert_eq!(CERTAIN.author(503, &with("x-router", "no app")), Author::Router);
+        assert_eq!(CERTAIN.author(503, &with("content-type", "text/html")), Author::App);
+        assert_eq!(CERTAIN.author(200, &with("x-router", "no app")), Author::App);
+        assert_eq!(UNCLEAR.author(404, &with("content-type", "text/html; charset=utf-8")), Author::Unclear);
+        assert_eq!(UNCLEAR.author(404, &with("content-type", "application/json")), Author::App);
+    }
 }

@@ -6,7 +6,8 @@ use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
     AccessLog,
-    scalar::{Count, HostName, Listen, Networks, Threads},
+    manage::Pattern,
+    scalar::{Count, HostName, Label, Listen, Networks, Threads},
     units::{Period, PositivePeriod, Size},
     yaml::{Located, OneOrMany},
 };
@@ -30,6 +31,38 @@ pub(super) struct File {
     #[schemars(schema_with = "anything")]
     #[serde(default, rename = "providers")]
     pub _providers: Option<IgnoredAny>,
+    /// Which apps are woken and stopped. Default: all.
+    pub manage: Option<Manage>,
+    /// Apps that exist in several places and have one name.
+    pub apps: Option<Vec<Located<SharedApp>>>,
+}
+
+/// Which apps are woken and stopped. The others are proxied while they run, and else left alone.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a map with `include` and `exclude`")]
+#[schemars(rename = "Manage")]
+pub(super) struct Manage {
+    /// Only what one of these patterns fits. Default: `*`.
+    pub include: Option<OneOrMany<Located<Pattern>>>,
+    /// And none of these. `*` stands for anything, `?` for one character; with a `/`, the pattern is for
+    /// `provider/name`. Default: none.
+    pub exclude: Option<OneOrMany<Located<Pattern>>>,
+}
+
+/// An app that exists in several places and has one name.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a map with `name` and `replicas`")]
+#[schemars(rename = "SharedApp")]
+pub(super) struct SharedApp {
+    /// It answers at NAME.DOMAIN.
+    #[schemars(required)]
+    pub name: Option<Located<Label>>,
+    /// Where it is, as `provider/name`, the preferred place first: the one that is awake serves, else the first that can
+    /// be woken.
+    #[schemars(required)]
+    pub replicas: Option<Located<OneOrMany<Located<String>>>>,
+    /// Host names beside NAME.DOMAIN.
+    pub hosts: Option<OneOrMany<Located<HostName>>>,
 }
 
 /// The tables of providers and registries say more, in `schema`.

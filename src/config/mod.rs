@@ -7,6 +7,7 @@
 //! | `yaml` | the YAML as a tree that knows where each value stands, and serde over that tree |
 //! | `interpolate` | `${NAME}` from the environment |
 //! | `scalar` | values of one word: names, hosts, ports, addresses, networks |
+//! | `manage` | which apps are looked after |
 //! | `units` | durations and sizes |
 //! | `validate` | from typed to needed |
 //! | `show` | `loir config show`: what is needed, as YAML again, without secrets |
@@ -18,10 +19,11 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 
-use crate::app::Timeouts;
+use crate::app::{AppId, Timeouts};
 
 mod file;
 pub mod interpolate;
+pub mod manage;
 pub mod problem;
 pub mod scalar;
 pub mod schema;
@@ -32,6 +34,7 @@ pub mod validate;
 pub mod yaml;
 
 pub use interpolate::Environment;
+pub use manage::{Manage, Pattern};
 use problem::Problems;
 
 /// Reads the text that `problems` carries up to the tree with its variables filled in. From here on, problems know
@@ -62,6 +65,21 @@ pub struct Config {
     pub defaults: Timeouts,
     /// Each is one account in one region.
     pub providers: Vec<ProviderEntry>,
+    /// Which of their apps are woken and stopped.
+    pub manage: Manage,
+    /// Apps that exist in several places.
+    pub apps: Vec<SharedApp>,
+}
+
+/// An app that exists in several places and has one name: `apps` in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedApp {
+    /// It answers at `NAME.DOMAIN`.
+    pub name: String,
+    /// Host names beside that.
+    pub hosts: Vec<String>,
+    /// Where it is, the preferred place first. Never empty.
+    pub replicas: Vec<AppId>,
 }
 
 /// The listening side: `server` in the file.

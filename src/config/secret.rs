@@ -11,6 +11,11 @@ use super::yaml::{Kind, Node};
 pub struct Secret(String);
 
 impl Secret {
+    /// A text to be kept out of sight.
+    pub fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
     /// The text itself. Whoever calls this keeps it out of logs.
     pub fn expose(&self) -> &str {
         &self.0

@@ -43,6 +43,14 @@ pub fn show(checked: &Checked, options: Vec<Value>) -> Result<String, serde_yaml
     if let Some(state_dir) = &checked.state_dir {
         shown["state_dir"] = without_userinfo(state_dir).into();
     }
+    let patterns =
+        |patterns: &[super::Pattern]| patterns.iter().map(|one| one.text.clone()).collect::<Vec<_>>();
+    shown["manage"] =
+        json!({ "include": patterns(&config.manage.include), "exclude": patterns(&config.manage.exclude) });
+    if !config.apps.is_empty() {
+        let app = |app: &super::SharedApp| json!({ "name": app.name, "hosts": app.hosts, "replicas": app.replicas });
+        shown["apps"] = config.apps.iter().map(app).collect();
+    }
     let entries = config.providers.iter().zip(&checked.names).zip(options);
     let entries = entries.map(|((entry, name), options)| {
         let mut map = Map::from_iter([

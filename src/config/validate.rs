@@ -8,14 +8,15 @@ use std::{
 };
 
 use super::{
-    AccessLog, Config, Limits, ProviderEntry, RegistryEntry, Server, ServerTimeouts,
+    AccessLog, Config, Limits, Manage, Pattern, ProviderEntry, RegistryEntry, Server, ServerTimeouts,
+    SharedApp,
     file::{self, File},
     interpolate::Environment,
     problem::{At, Problems, suggest},
     scalar::{HostName, Label, Listen, Scalar},
-    yaml::{Kind, Located, Node, Options, decode},
+    yaml::{Kind, Located, Node, OneOrMany, Options, decode},
 };
-use crate::app::Timeouts;
+use crate::app::{AppId, Timeouts};
 
 /// A word after `type:`, and one sentence about it.
 pub type KnownType = (&'static str, &'static str);
@@ -32,6 +33,8 @@ pub struct Checked {
     pub state_dir: Option<String>,
     /// The name of each provider entry as written, and where.
     pub names: Vec<Located<String>>,
+    /// The name of each shared app, and where; its host names, and where.
+    pub shared: Vec<(Located<String>, Vec<(String, At)>)>,
 }
 
 /// Reads the tree. Every problem goes to the list, and what is wrong is left out or at its default.
@@ -53,19 +56,23 @@ pub fn validate(
         }
         !dir.is_empty()
     });
-    let (names, providers) = entries
+    let (names, providers): (Vec<_>, Vec<_>) = entries
         .map(|entries| self::providers(entries.value, providers, problems))
         .unwrap_or_default()
         .into_iter()
         .unzip();
+    let (shared, apps): (Vec<_>, Vec<_>) =
+        apps(file.apps.unwrap_or_default(), &names, problems).into_iter().unzip();
     let config = Config {
         server: server(typed, listen.value, &domains),
         registry: self::registry(registry.map(|entry| entry.value), registries, problems),
         state_dir: state_dir.as_ref().map(|dir| PathBuf::from(&dir.value)),
         defaults: defaults(file.defaults.unwrap_or_default(), problems),
         providers,
+        manage: manage(file.manage.unwrap_or_default()),
+        apps,
     };
-    Checked { config, listen, domains, state_dir: state_dir.map(|dir| dir.written), names }
+    Checked { config, shared, listen, domains, state_dir: state_dir.map(|dir| dir.written), names }
 }
 
 fn server(typed: file::Server, listen: SocketAddr, domains: &[Located<HostName>]) -> Server {
@@ -194,6 +201,75 @@ fn defaults(typed: file::Defaults, problems: &mut Problems) -> Timeouts {
         problems.push_with_help(at.unwrap_or_default(), message, help);
     }
     timeouts
+}
+
+fn manage(typed: file::Manage) -> Manage {
+    let patterns =
+        |typed: OneOrMany<Located<Pattern>>| typed.0.into_iter().map(|pattern| pattern.value).collect();
+    let default = Manage::default();
+    Manage {
+        include: typed.include.map_or(default.include, patterns),
+        exclude: typed.exclude.map_or(default.exclude, patterns),
+    }
+}
+
+type Shared = ((Located<String>, Vec<(String, At)>), SharedApp);
+
+fn apps(
+    typed: Vec<Located<file::SharedApp>>,
+    providers: &[Located<String>],
+    problems: &mut Problems,
+) -> Vec<Shared> {
+    let mut apps: Vec<Shared> = Vec::new();
+    for app in typed {
+        if app.lacks("name", &app.name) {
+            problems.push(app.at, "`name` is missing: an app needs one");
+        }
+        if app.lacks("replicas", &app.replicas) {
+            problems
+                .push(app.at, "`replicas` is missing: say where the app is, as `[paris/shop, heroku/shop]`");
+        }
+        let (Some(name), Some(typed)) = (&app.name, &app.replicas) else { continue };
+        if let Some(((first, _), _)) = apps.iter().find(|((_, _), known)| known.name == name.0) {
+            problems
+                .push(name.at, format!("the app name `{}` is taken at line {}", name.written, first.at.line));
+            continue;
+        }
+        let mut replicas: Vec<AppId> = Vec::new();
+        for replica in &typed.value.0 {
+            let shown = &replica.written;
+            match replica.value.parse::<AppId>() {
+                Err(_) => problems.push_with_help(
+                    replica.at,
+                    format!("`{shown}` does not say at which provider the app is"),
+                    "write it as `provider/name`",
+                ),
+                Ok(id) if !providers.iter().any(|provider| *provider.value == *id.provider) => {
+                    let known = providers.iter().map(|provider| provider.written.as_str());
+                    let meant = suggest(&id.provider, known).map(|name| format!(", did you mean `{name}`?"));
+                    let message =
+                        format!("`{shown}`: there is no such provider{}", meant.unwrap_or_default());
+                    problems.push(replica.at, message);
+                }
+                Ok(id) if replicas.contains(&id) => {
+                    problems.push(replica.at, format!("`{shown}` stands here twice"));
+                }
+                Ok(id) => replicas.push(id),
+            }
+        }
+        if typed.value.0.is_empty() && typed.lost.is_empty() {
+            problems.push(typed.at, "`replicas` is an empty list: say where the app is");
+        }
+        let hosts: Vec<(String, At)> =
+            app.hosts.iter().flat_map(|hosts| &hosts.0).map(|host| (host.0.clone(), host.at)).collect();
+        let located =
+            Located { at: name.at, written: name.written.clone(), ..Located::nowhere(name.0.clone()) };
+        if !replicas.is_empty() {
+            let hosts_of = hosts.iter().map(|(host, _)| host.clone()).collect();
+            apps.push(((located, hosts), SharedApp { name: name.0.clone(), hosts: hosts_of, replicas }));
+        }
+    }
+    apps
 }
 
 fn registry(node: Option<Node>, known: &[KnownType], problems: &mut Problems) -> RegistryEntry {

@@ -34,9 +34,15 @@ pub enum Event {
     Asleep,
     /// It ended by itself, for this reason.
     Crashed(String),
+    /// It does not run any more, and it was not us.
+    StoppedByOthers,
+    /// It was renamed: this was its name.
+    Renamed(AppId),
+    /// It is neither woken nor stopped from now on, for this reason.
+    LeftAlone(Arc<str>),
     /// It was found running and is looked after from now on.
     Adopted,
-    /// It was taken out of the configuration.
+    /// It was taken out of the configuration, or its provider does not list it any more.
     Removed,
 }
 
@@ -61,6 +67,9 @@ impl Event {
             Self::KeptAwake(_) => "kept-awake",
             Self::Asleep => "asleep",
             Self::Crashed(_) => "crashed",
+            Self::StoppedByOthers => "stopped-by-others",
+            Self::Renamed(_) => "renamed",
+            Self::LeftAlone(_) => "left-alone",
             Self::Adopted => "adopted",
             Self::Removed => "removed",
         }
@@ -83,8 +92,11 @@ impl fmt::Display for Event {
             Self::KeptAwake(reason) => write!(f, "kept awake: {reason}"),
             Self::Asleep => f.write_str("asleep"),
             Self::Crashed(reason) => write!(f, "crashed: {reason}"),
+            Self::StoppedByOthers => f.write_str("was stopped by somebody else"),
+            Self::Renamed(from) => write!(f, "was {from} before"),
+            Self::LeftAlone(reason) => write!(f, "left alone: {reason}"),
             Self::Adopted => f.write_str("found running"),
-            Self::Removed => f.write_str("no longer in the configuration"),
+            Self::Removed => f.write_str("no longer there"),
         }
     }
 }

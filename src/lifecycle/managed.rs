@@ -1,6 +1,7 @@
 //! `ManagedApp`: all that this process knows of one app.
 
 use std::{
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -8,15 +9,16 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use tokio::sync::watch;
 
 use super::{
     cell::{AppCell, NotIdle},
     gate::Gate,
+    resolver::Addresses,
 };
 use crate::{
-    app::{AppId, AppState, Endpoint, Readiness, Timeouts},
+    app::{AppId, AppState, Endpoint, Origin, Readiness, StopTypes, Timeouts},
     clock::{Clock, Millis},
     provider::Provider,
     registry::Record,
@@ -38,8 +40,12 @@ pub struct ManagedApp {
     pub(super) exited: watch::Sender<Option<Arc<str>>>,
     /// Held from a change of the cell until the registry has it, so that records follow in the same order.
     pub(super) order: tokio::sync::Mutex<()>,
+    /// What its provider said of it last.
+    known: ArcSwap<Known>,
     /// Whether the provider is being asked if the app still runs.
     pub(super) doubted: AtomicBool,
+    /// Held while the provider is asked that, so that many who doubt at once ask once; when it last confirmed it.
+    pub(super) confirmed: tokio::sync::Mutex<Option<Millis>>,
     /// Requests that wait for this app.
     pub(super) held: AtomicUsize,
     /// The last estimate and failure count known of the app.
@@ -55,21 +61,87 @@ struct Memory {
 /// What the configuration says of one app, defaults filled in. Replaced whole by a reload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Every host name that leads here, lower case.
-    pub hosts: Vec<String>,
+    /// Every host name that leads here, lower case, each with how good its claim is.
+    pub hosts: Vec<(String, Claim)>,
     /// Its time limits.
     pub timeouts: Timeouts,
     /// Which answer to a probe counts as ready.
     pub ready: Readiness,
+    /// Which process types are stopped.
+    pub stop: StopTypes,
+    /// Whether the app's own host name is kept out of what visitors see.
+    pub contain: bool,
+}
+
+/// How good a claim to a host name is. Of several claims the best one stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Claim {
+    /// The configuration says so.
+    Written,
+    /// The app's own name.
+    Name,
+    /// Another name of the app.
+    Alias,
+}
+
+/// What a provider said of an app when it last listed it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// What never changes at the provider.
+    pub key: Option<String>,
+    /// Where it is reached, also while it does not run.
+    pub endpoint: Option<Endpoint>,
+    /// Why it is neither woken nor stopped.
+    pub left_alone: Option<Arc<str>>,
+    /// In how many lists in a row it was missing.
+    pub(super) missing: u32,
 }
 
 /// Where an awake app is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Reached {
-    /// The address.
+    /// As the provider says.
     pub endpoint: Endpoint,
+    addresses: Option<Arc<Addresses>>,
     /// Differs for every run of every app: pooled connections of one are never used for another.
     pub run: u64,
+}
+
+impl Reached {
+    pub(super) fn new(endpoint: Endpoint, addresses: Option<Arc<Addresses>>, run: u64) -> Self {
+        Self { endpoint, addresses, run }
+    }
+
+    /// The address to connect to. `None` if DNS has never known the origin.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match (&self.endpoint, &self.addresses) {
+            (Endpoint::Address(address), _) => Some(*address),
+            (Endpoint::Origin(origin), Some(addresses)) => {
+                addresses.pick().map(|ip| SocketAddr::new(ip, origin.port))
+            }
+            (Endpoint::Origin(_), None) => None,
+        }
+    }
+
+    /// The origin, for an app at a provider's router.
+    pub fn origin(&self) -> Option<&Origin> {
+        match &self.endpoint {
+            Endpoint::Address(_) => None,
+            Endpoint::Origin(origin) => Some(origin),
+        }
+    }
+
+    /// `failed` cannot be connected to: another address is picked from now on. Whether there is one.
+    pub fn skip(&self, failed: IpAddr) -> bool {
+        self.addresses.as_ref().is_some_and(|addresses| addresses.skip(failed))
+    }
+
+    /// Returns once DNS has been asked, for an app that was reached a moment ago.
+    pub async fn looked_up(&self) {
+        if let Some(addresses) = &self.addresses {
+            addresses.asked().await;
+        }
+    }
 }
 
 /// What a waiting person or program may know of an app's way up.
@@ -90,6 +162,8 @@ pub struct Progress {
 /// The steps of a wake, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
+    /// The start waits for its turn in the account's budget, for about so long.
+    Queued(Duration),
     /// The provider was asked to start the app.
     Starting,
     /// The app runs as far as the provider knows; our probe has no answer yet.
@@ -113,6 +187,7 @@ impl ManagedApp {
         provider: Arc<dyn Provider>,
         clock: Clock,
         settings: Settings,
+        known: Known,
         record: Option<&Record>,
     ) -> Self {
         let now = clock.now();
@@ -135,7 +210,9 @@ impl ManagedApp {
             progress: watch::Sender::new(progress),
             exited: watch::Sender::new(None),
             order: tokio::sync::Mutex::default(),
+            known: ArcSwap::from_pointee(known),
             doubted: AtomicBool::new(false),
+            confirmed: tokio::sync::Mutex::default(),
             held: AtomicUsize::new(0),
             memory: Mutex::new(memory),
         }
@@ -146,9 +223,29 @@ impl ManagedApp {
         self.cell.state()
     }
 
-    /// Where it is reached. `None` unless it is awake (or was, a moment ago).
-    pub fn reached(&self) -> Option<Reached> {
-        self.reached.load().as_deref().copied()
+    /// Where it is reached. `None` unless it is awake (or was, a moment ago). Not to be held across an `await`.
+    pub fn reached(&self) -> Guard<Option<Arc<Reached>>> {
+        self.reached.load()
+    }
+
+    /// What its provider said of it last.
+    pub fn known(&self) -> Arc<Known> {
+        self.known.load_full()
+    }
+
+    /// Why it is neither woken nor stopped, if so.
+    pub fn left_alone(&self) -> Option<Arc<str>> {
+        self.known.load().left_alone.clone()
+    }
+
+    /// Whether it is neither woken nor stopped.
+    pub fn is_left_alone(&self) -> bool {
+        self.known.load().left_alone.is_some()
+    }
+
+    /// When it last changed its state.
+    pub fn since(&self) -> Millis {
+        self.progress.borrow().began
     }
 
     /// What the configuration says of it.
@@ -173,6 +270,10 @@ impl ManagedApp {
 
     pub(super) fn configure(&self, settings: Settings) {
         self.settings.store(Arc::new(settings));
+    }
+
+    pub(super) fn know(&self, known: Known) {
+        self.known.store(Arc::new(known));
     }
 
     /// `from` becomes `to`, if nobody was faster, and everyone who waits hears of it.

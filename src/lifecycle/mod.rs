@@ -10,6 +10,9 @@
 //! | `sleep` | a stop, from the decision to its confirmation |
 //! | `sweep` | who is due to sleep, and when to look again |
 //! | `readiness` | our own probe |
+//! | `resolver` | host names to addresses, in the background |
+//! | `replicas` | one app in several places |
+//! | `news` | what a provider says that we did not know: running, stopped, gone |
 //! | `sync` | from what providers list to what is managed |
 //! | `event` | what happened, in words |
 
@@ -19,15 +22,16 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use tokio::{runtime::Handle, sync::watch};
 
 use crate::{
-    app::{AppId, AppState, AppStatus},
+    app::{AppId, AppState, Endpoint},
     clock::Clock,
-    registry::{Change, Record, Registry, RegistryError, record::back_off},
+    registry::{Change, Record, Registry, RegistryError},
 };
 
 pub mod cell;
@@ -36,7 +40,10 @@ mod cell_tests;
 pub mod event;
 mod gate;
 mod managed;
+mod news;
 pub mod readiness;
+mod replicas;
+pub mod resolver;
 mod sleep;
 pub mod sweep;
 mod sync;
@@ -48,9 +55,12 @@ mod atomic {
 }
 
 use event::Event;
-pub use managed::{Failure, ManagedApp, Progress, Reached, Settings, Step};
+pub use managed::{Claim, Failure, Known, ManagedApp, Progress, Reached, Settings, Step};
+pub use replicas::Replicas;
+use resolver::Resolver;
 pub use sleep::Slept;
 pub use sweep::Sweeper;
+pub use sync::{Listed, Policy};
 
 /// Decides every start and stop. Shared by every request and every background task of a gateway.
 pub struct Lifecycle {
@@ -59,6 +69,7 @@ pub struct Lifecycle {
     leaving: Mutex<Vec<Arc<ManagedApp>>>,
     registry: Arc<dyn Registry>,
     prober: readiness::Prober,
+    resolver: Resolver,
     clock: Clock,
     /// Where wakes and stops run: they belong to no request and outlive the client that caused them.
     tasks: Handle,
@@ -95,6 +106,17 @@ pub enum Admission {
     Refuse(Refused),
 }
 
+impl Admission {
+    /// The app it is about.
+    pub fn app(&self) -> &Arc<ManagedApp> {
+        match self {
+            Self::Forward(in_flight) => in_flight.app(),
+            Self::Hold(waking) => waking.app(),
+            Self::Refuse(refused) => &refused.app,
+        }
+    }
+}
+
 /// A request that is neither forwarded nor held.
 pub struct Refused {
     /// The app it is for.
@@ -110,6 +132,8 @@ pub enum Refusal {
     Resting(AppState),
     /// The last start failed, and its back-off has not passed.
     Failed(Failure),
+    /// The app does not run, and is not ours to start: this is why, for operators.
+    LeftAlone(Arc<str>),
     /// Too many requests wait already.
     TooManyHeld,
 }
@@ -168,6 +192,7 @@ impl Waking {
                     continue;
                 }
                 Decision::Failed(failure) => return Err(failure),
+                Decision::LeftAlone(_) => return Err(self.lifecycle.failure(Duration::from_secs(60))),
                 Decision::Wait | Decision::Resting(_) => {}
             }
             if self.progress.changed().await.is_err() {
@@ -209,6 +234,7 @@ enum Decision {
     Forward(InFlight),
     Wait,
     Failed(Failure),
+    LeftAlone(Arc<str>),
     Resting(AppState),
 }
 
@@ -216,22 +242,41 @@ impl Lifecycle {
     /// Decides for no app yet; `sync` brings them.
     pub fn new(
         registry: Arc<dyn Registry>,
-        prober: readiness::Prober,
+        resolver: Resolver,
         clock: Clock,
         tasks: Handle,
         limits: HoldLimits,
-    ) -> Arc<Self> {
-        Arc::new(Self {
+    ) -> Result<Arc<Self>, reqwest::Error> {
+        Ok(Arc::new(Self {
             apps: ArcSwap::default(),
             leaving: Mutex::default(),
             registry,
-            prober,
+            prober: readiness::Prober::new(resolver.clone())?,
+            resolver,
             clock,
             tasks,
             held: Arc::default(),
             limits: ArcSwap::from_pointee(limits),
             runs: std::sync::atomic::AtomicU64::new(fastrand::u64(..)),
-        })
+        }))
+    }
+
+    /// Keeps the addresses of apps fresh, for as long as the gateway runs.
+    pub async fn refresh_addresses(&self) {
+        loop {
+            tokio::time::sleep(resolver::REFRESH_EVERY).await;
+            self.resolver.refresh().await;
+        }
+    }
+
+    /// A new run of an app at `endpoint`.
+    fn reached(&self, endpoint: Endpoint) -> Reached {
+        let run = self.runs.fetch_add(1, Ordering::Relaxed);
+        let addresses = match &endpoint {
+            Endpoint::Address(_) => None,
+            Endpoint::Origin(origin) => Some(self.resolver.addresses(origin)),
+        };
+        Reached::new(endpoint, addresses, run)
     }
 
     /// Every app, as of now.
@@ -255,6 +300,7 @@ impl Lifecycle {
         match self.decide(app, demand) {
             Decision::Forward(in_flight) => Admission::Forward(in_flight),
             Decision::Failed(failure) => refuse(Refusal::Failed(failure)),
+            Decision::LeftAlone(reason) => refuse(Refusal::LeftAlone(reason)),
             Decision::Resting(state) => refuse(Refusal::Resting(state)),
             Decision::Wait => match Place::take(&self.held, app, **self.limits.load()) {
                 None => refuse(Refusal::TooManyHeld),
@@ -280,6 +326,9 @@ impl Lifecycle {
         app.cell.leave(None);
         if demand == Demand::Observe {
             return Decision::Resting(state);
+        }
+        if let (AppState::Asleep | AppState::Failed, Some(reason)) = (state, app.left_alone()) {
+            return Decision::LeftAlone(reason);
         }
         match state {
             AppState::Asleep => self.begin_wake(app, AppState::Asleep),
@@ -323,60 +372,10 @@ impl Lifecycle {
     }
 
     /// What follows a failure: `Failed`, with a reference for visitors and the reason for operators.
-    fn failure(&self, retry_after: std::time::Duration) -> Failure {
+    fn failure(&self, retry_after: Duration) -> Failure {
         Failure {
             reference: format!("{:08x}", fastrand::u32(..)).into(),
             retry_at: self.clock.now().after(retry_after),
         }
-    }
-
-    /// A request could not connect to an app that we believe awake: the provider is asked, in the background and once
-    /// at a time, and if it knows better the app is taken for crashed.
-    pub fn doubt(self: &Arc<Self>, app: &Arc<ManagedApp>) {
-        if app.doubted.swap(true, Ordering::SeqCst) {
-            return;
-        }
-        let (lifecycle, app) = (self.clone(), app.clone());
-        self.tasks.clone().spawn(async move {
-            if let Ok((AppStatus::Stopped | AppStatus::Crashed(_), _)) =
-                app.provider.status(&app.id.name).await
-            {
-                lifecycle.exited(&app.id, "it is not running any more").await;
-            }
-            app.doubted.store(false, Ordering::SeqCst);
-        });
-    }
-
-    /// A provider says that an app ended by itself.
-    pub async fn exited(&self, id: &AppId, reason: &str) {
-        let leaving = || self.leaving().iter().rfind(|app| app.id == *id).cloned();
-        let Some(app) = self.apps.load().get(id).cloned().or_else(leaving) else {
-            return;
-        };
-        // The message may be about an earlier run. The provider is always right.
-        if matches!(app.provider.status(&id.name).await, Ok((AppStatus::Running, _))) {
-            return;
-        }
-        app.exited.send_replace(Some(reason.into()));
-        let _order = app.order.lock().await;
-        // Whoever changes the cell owns what follows. If it is not awake, a wake listens or a stop wanted it so.
-        if !app.turn(AppState::Awake, AppState::Stopping, Step::Ready, None) {
-            return;
-        }
-        Event::Crashed(reason.to_owned()).tell(id);
-        app.reach(None);
-        let change = Change::Crashed { reason: reason.to_owned() };
-        let (becomes, back_off) = match self.record(&app, change).await {
-            Ok(record) => {
-                app.remember(&record);
-                (record.state, record.back_off())
-            }
-            Err(error) => {
-                log::warn!("{id}: its crash could not be recorded: {error}");
-                (AppState::Failed, back_off(app.failures() + 1))
-            }
-        };
-        let failure = (becomes == AppState::Failed).then(|| self.failure(back_off));
-        app.turn(AppState::Stopping, becomes, Step::Starting, failure);
     }
 }

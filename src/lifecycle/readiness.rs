@@ -6,10 +6,13 @@
 
 use std::time::Duration;
 
-use crate::app::{Endpoint, Readiness};
+use super::{managed::Reached, resolver::Resolver};
+use crate::app::{Author, Endpoint, Readiness};
 
 const AFTER_REFUSAL: Duration = Duration::from_millis(10);
 const AFTER_ANSWER: Duration = Duration::from_millis(100);
+/// A provider's router answers at once, costs a handshake, and belongs to others.
+const AFTER_ROUTER: Duration = Duration::from_millis(250);
 /// Longer than any first answer that a person would wait for; the wake's own deadline bounds the whole.
 const ONE_PROBE: Duration = Duration::from_secs(10);
 
@@ -17,17 +20,25 @@ const ONE_PROBE: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Prober(reqwest::Client);
 
-enum Answer {
+/// What a probe has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The app answers.
     Ready,
+    /// Somebody gives an answer that would do, the app or its provider's router.
+    Unclear,
+    /// The app gives another answer, or the router says that it does not run.
     NotYet,
+    /// Nobody listens.
     Nothing,
 }
 
 impl Prober {
-    /// Fails only if the HTTP client cannot be built at all.
-    pub fn new() -> Result<Self, reqwest::Error> {
+    /// Finds apps where `resolver` does. Fails only if the HTTP client cannot be built at all.
+    pub fn new(resolver: Resolver) -> Result<Self, reqwest::Error> {
         reqwest::Client::builder()
             .no_proxy()
+            .dns_resolver(std::sync::Arc::new(resolver))
             .redirect(reqwest::redirect::Policy::none())
             .pool_max_idle_per_host(0)
             .timeout(ONE_PROBE)
@@ -36,24 +47,49 @@ impl Prober {
             .map(Self)
     }
 
-    /// Returns once the app gives an answer that `readiness` accepts. Has no deadline of its own: the caller has.
-    pub async fn until_ready(&self, endpoint: Endpoint, host: &str, readiness: &Readiness) {
+    /// Returns once the app gives an answer that `readiness` accepts; `confirm` is asked whether an unclear one is the
+    /// app's. Has no deadline of its own: the caller has.
+    pub async fn until_ready<F: Future<Output = bool>>(
+        &self,
+        reached: &Reached,
+        host: &str,
+        readiness: &Readiness,
+        confirm: impl Fn() -> F,
+    ) {
+        let local = reached.origin().is_none();
         loop {
-            let pause = match self.ask(endpoint, host, readiness).await {
+            let pause = match self.ask(&reached.endpoint, host, readiness).await {
                 Answer::Ready => return,
-                Answer::NotYet => AFTER_ANSWER,
-                Answer::Nothing => AFTER_REFUSAL,
+                Answer::Unclear if confirm().await => return,
+                Answer::Nothing if local => AFTER_REFUSAL,
+                _ if local => AFTER_ANSWER,
+                _ => AFTER_ROUTER,
             };
             tokio::time::sleep(pause).await;
         }
     }
 
-    async fn ask(&self, endpoint: Endpoint, host: &str, readiness: &Readiness) -> Answer {
-        let url = format!("http://{}{}", endpoint.address, readiness.path);
-        let request = self.0.get(url).header(http::header::HOST, host);
+    /// One probe. `host` is what a local app is told that it is.
+    pub async fn ask(&self, endpoint: &Endpoint, host: &str, readiness: &Readiness) -> Answer {
+        let request = match endpoint {
+            Endpoint::Address(address) => {
+                self.0.get(format!("http://{address}{}", readiness.path)).header(http::header::HOST, host)
+            }
+            Endpoint::Origin(origin) => self.0.get(format!("{origin}{}", readiness.path)),
+        };
         match request.header(http::header::CONNECTION, "close").send().await {
-            Ok(response) if readiness.accepts(response.status().as_u16()) => Answer::Ready,
-            Ok(_) => Answer::NotYet,
+            Ok(response) => {
+                let status = response.status().as_u16();
+                let author = match endpoint {
+                    Endpoint::Address(_) => Author::App,
+                    Endpoint::Origin(origin) => origin.router.author(status, response.headers()),
+                };
+                match author {
+                    Author::App if readiness.accepts(status) => Answer::Ready,
+                    Author::Unclear if readiness.accepts(status) => Answer::Unclear,
+                    _ => Answer::NotYet,
+                }
+            }
             Err(error) if error.is_connect() => Answer::Nothing,
             Err(_) => Answer::NotYet,
         }

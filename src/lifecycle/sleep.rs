@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{Event, Lifecycle, ManagedApp, Step, cell::NotIdle};
 use crate::{
     app::{AppState, AppStatus},
+    provider::BeforeStop,
     registry::Change,
 };
 
@@ -28,6 +29,9 @@ impl Lifecycle {
     /// From the first step on, newcomers are held; whatever the outcome, they are let go: forwarded if the stop gave
     /// way, woken for if it did not.
     pub async fn sleep(self: &Arc<Self>, app: &Arc<ManagedApp>, idle: Duration) -> Slept {
+        if let Some(reason) = app.left_alone() {
+            return Slept::Kept(reason.to_string());
+        }
         // From the first change to the last: whoever else holds the order never meets `Stopping`.
         let _order = app.order.lock().await;
         if let Err(reason) = app.begin_stop(idle) {
@@ -55,29 +59,39 @@ impl Lifecycle {
 
     /// Only while `app.order` is held.
     async fn stop(&self, app: &ManagedApp) -> Result<(), String> {
-        let name = &app.id.name;
         let begin = Change::BeginStop { deadline: self.deadline(LIMIT) };
         self.record(app, begin).await.map_err(|error| error.to_string())?;
-        let outcome = match app.provider.busy(name).await {
-            Ok(None) => app.provider.stop(name).await.map_err(|error| error.to_string()),
-            Ok(Some(reason)) => Err(reason),
-            Err(error) => Err(error.to_string()),
-        };
+        let outcome = self.save_and_stop(app).await;
         let change = match &outcome {
-            Ok(formation) => Change::Stopped { formation: formation.clone() },
+            Ok(()) => Change::Stopped,
             // The provider is always right: a stop that reported an error may have worked all the same.
-            Err(_) => match app.provider.status(name).await {
-                Ok((AppStatus::Stopped | AppStatus::Crashed(_), _)) => {
-                    Change::Stopped { formation: Default::default() }
-                }
+            Err(_) => match app.provider.status(&app.id.name).await {
+                Ok(AppStatus::Stopped | AppStatus::Crashed(_)) => Change::Stopped,
                 _ => Change::AbortStop,
             },
         };
-        let stopped = matches!(change, Change::Stopped { .. });
+        let stopped = change == Change::Stopped;
         match self.record(app, change).await {
             Ok(record) => app.remember(&record),
             Err(error) => log::warn!("{}: the end of a stop could not be recorded: {error}", app.id),
         }
-        if stopped { Ok(()) } else { outcome.map(|_| ()) }
+        if stopped { Ok(()) } else { outcome }
+    }
+
+    /// What must come back is kept before anything is stopped: whoever ends in between, nothing is lost.
+    async fn save_and_stop(&self, app: &ManagedApp) -> Result<(), String> {
+        let name = &app.id.name;
+        let formation = match app.provider.before_stop(name).await {
+            Ok(BeforeStop::Runs(formation)) => app.settings().stop.of(&formation),
+            Ok(BeforeStop::Stopped) => return Ok(()),
+            Ok(BeforeStop::Busy(reason)) => return Err(reason),
+            Err(error) => return Err(error.to_string()),
+        };
+        if formation.is_empty() {
+            return Ok(());
+        }
+        let save = Change::Save { formation: formation.clone() };
+        self.record(app, save).await.map_err(|error| error.to_string())?;
+        app.provider.stop(name, &formation).await.map_err(|error| error.to_string())
     }
 }

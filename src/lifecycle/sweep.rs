@@ -23,7 +23,7 @@ pub fn due<'a>(
         let idle = app.settings().timeouts.idle;
         // Whatever it does now, it may end at once; it is not due before its idle time has passed since.
         wait = wait.min(idle);
-        if app.state() != AppState::Awake {
+        if app.state() != AppState::Awake || app.is_left_alone() {
             continue;
         }
         match app.cell.idle_for(now, idle) {

@@ -1,13 +1,19 @@
 //! From what a provider lists to what is managed.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
-use super::{Event, Lifecycle, ManagedApp, Reached, Settings, Slept, Step, cell::NotIdle};
+use super::{Claim, Event, Known, Lifecycle, ManagedApp, Settings, Slept, Step, cell::NotIdle};
 use crate::{
     app::{AppId, AppState, AppStatus, Timeouts},
-    provider::{AppInfo, AppSettings, Provider},
+    clock::Millis,
+    config::Manage,
+    provider::{AppInfo, Provider},
     registry::Change,
 };
 
@@ -15,45 +21,116 @@ use crate::{
 const FAREWELL: Duration = Duration::from_secs(300);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
+/// In so many lists in a row an app must be missing before it is gone: one list may be wrong.
+const GONE_AFTER: u32 = 2;
+
+/// What the configuration says of every app.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Time limits of apps that set none of their own.
+    pub defaults: Timeouts,
+    /// `NAME.DOMAIN` is the app `NAME`.
+    pub domains: Vec<String>,
+    /// Which apps are woken and stopped.
+    pub manage: Manage,
+}
+
+/// A provider's answer to `list`.
+pub struct Listed {
+    /// The entry's name.
+    pub name: Arc<str>,
+    /// Who answered.
+    pub provider: Arc<dyn Provider>,
+    /// Everything it has.
+    pub apps: Vec<AppInfo>,
+    /// When it was asked.
+    pub asked: Millis,
+}
+
 impl Lifecycle {
-    /// Makes the managed apps of the provider entry `name` equal to what it lists: new ones are taken in as they are
-    /// found (a running one with its full idle time), known ones get their settings, missing ones leave.
+    /// Makes the managed apps of a provider entry equal to what it lists: new ones are taken in as they are found (a
+    /// running one with its full idle time), known ones get their settings and the provider's news, renamed ones keep
+    /// their record, missing ones leave.
     ///
-    /// Only call it with a complete list: a missing app is a removed app.
-    pub async fn sync(
-        self: &Arc<Self>,
-        name: &Arc<str>,
-        provider: &Arc<dyn Provider>,
-        list: Vec<AppInfo>,
-        defaults: &Timeouts,
-        domains: &[String],
-    ) {
+    /// Only call it with a complete list.
+    pub async fn sync(self: &Arc<Self>, listed: Listed, policy: &Policy) {
+        let Listed { name, provider, apps: list, asked } = listed;
         let known = self.apps();
         let mut apps: HashMap<AppId, Arc<ManagedApp>> = known
             .iter()
-            .filter(|(id, _)| id.provider != *name)
+            .filter(|(id, _)| id.provider != name)
             .map(|(id, app)| (id.clone(), app.clone()))
             .collect();
-        for info in list {
+        let names: HashSet<&str> = list.iter().map(|info| info.name.as_str()).collect();
+        let by_key: HashMap<String, Arc<ManagedApp>> = known
+            .values()
+            .filter(|app| app.id.provider == name && !names.contains(&*app.id.name))
+            .filter_map(|app| Some((app.known().key.clone()?, app.clone())))
+            .collect();
+        let mut renamed = HashSet::new();
+        for info in &list {
             let id = AppId::new(name.clone(), info.name.as_str());
-            let settings = settings(&info.name, info.settings.clone(), defaults, domains);
+            let settings = settings(&id, info, policy);
+            let news = self.news(&id, info, &policy.manage);
             // An app that comes back while it still runs is the same app: its requests in flight count on. Unless its
             // whole provider entry was gone: the new one knows nothing of what the old one runs.
-            let app = match known.get(&id).cloned().or_else(|| self.come_back(&id, provider)) {
+            let app = match known.get(&id).cloned().or_else(|| self.come_back(&id, &provider)) {
                 Some(app) => {
                     app.configure(settings);
+                    if let Some(reason) =
+                        news.left_alone.clone().filter(|reason| app.left_alone().as_ref() != Some(reason))
+                    {
+                        Event::LeftAlone(reason).tell(&id);
+                    }
+                    app.know(news);
+                    self.listed(&app, &info.status, asked).await;
                     app
                 }
-                None => self.take_in(id.clone(), provider.clone(), settings, &info).await,
+                None => {
+                    if let Some(before) = info.key.as_ref().and_then(|key| by_key.get(key)) {
+                        self.follow(before, &id).await;
+                        renamed.insert(before.id.clone());
+                    }
+                    self.take_in(id.clone(), provider.clone(), settings, news, info).await
+                }
             };
             apps.insert(id, app);
         }
-        for (id, app) in known.iter().filter(|(id, _)| id.provider == *name && !apps.contains_key(id)) {
+        let owned = provider.list_every().is_none();
+        for (id, app) in known.iter().filter(|(id, _)| id.provider == name && !names.contains(&*id.name)) {
+            if !owned && !renamed.contains(id) {
+                let missing = app.known().missing + 1;
+                if missing < GONE_AFTER {
+                    app.know(Known { missing, ..Known::clone(&app.known()) });
+                    apps.insert(id.clone(), app.clone());
+                    continue;
+                }
+            }
             Event::Removed.tell(id);
-            self.leaving().push(app.clone());
-            self.tasks.spawn(farewell(self.clone(), app.clone()));
+            if owned {
+                self.leave(app);
+            }
         }
         self.apps.store(Arc::new(apps));
+    }
+
+    fn news(&self, id: &AppId, info: &AppInfo, manage: &Manage) -> Known {
+        let left_alone = info.left_alone.clone().or_else(|| manage.leaves_alone(id)).map(Arc::from);
+        Known { key: info.key.clone(), endpoint: info.endpoint.clone(), left_alone, missing: 0 }
+    }
+
+    /// Takes what is remembered of an app over to its new name.
+    async fn follow(&self, before: &ManagedApp, id: &AppId) {
+        Event::Renamed(before.id.clone()).tell(id);
+        let _order = before.order.lock().await;
+        if let Err(error) = self.registry.rename(&before.id, id).await {
+            log::warn!("{id}: what is known of it as {} cannot be kept: {error}", before.id);
+        }
+    }
+
+    fn leave(self: &Arc<Self>, app: &Arc<ManagedApp>) {
+        self.leaving().push(app.clone());
+        self.tasks.spawn(farewell(self.clone(), app.clone()));
     }
 
     fn come_back(&self, id: &AppId, provider: &Arc<dyn Provider>) -> Option<Arc<ManagedApp>> {
@@ -66,14 +143,21 @@ impl Lifecycle {
         self.leaving().iter().any(|leaving| Arc::ptr_eq(leaving, app))
     }
 
-    /// Removes every app of a provider entry that is gone.
-    pub async fn remove_provider(
-        self: &Arc<Self>,
-        name: &Arc<str>,
-        provider: &Arc<dyn Provider>,
-        defaults: &Timeouts,
-    ) {
-        self.sync(name, provider, Vec::new(), defaults, &[]).await;
+    /// Removes every app of a provider entry that is gone. Those that are ours are stopped; at a provider they stay as
+    /// they are, and what must come back is remembered for the day the entry does.
+    pub fn remove_provider(self: &Arc<Self>, name: &str, provider: &Arc<dyn Provider>) {
+        let (gone, stay): (HashMap<_, _>, HashMap<_, _>) = self
+            .apps()
+            .iter()
+            .map(|(id, app)| (id.clone(), app.clone()))
+            .partition(|(id, _)| *id.provider == *name);
+        for (id, app) in &gone {
+            Event::Removed.tell(id);
+            if provider.list_every().is_none() {
+                self.leave(app);
+            }
+        }
+        self.apps.store(Arc::new(stay));
     }
 
     async fn take_in(
@@ -81,18 +165,26 @@ impl Lifecycle {
         id: AppId,
         provider: Arc<dyn Provider>,
         settings: Settings,
+        known: Known,
         info: &AppInfo,
     ) -> Arc<ManagedApp> {
-        let mut running = info.endpoint.filter(|_| info.status == AppStatus::Running);
+        let runs = matches!(info.status, AppStatus::Running | AppStatus::Unknown(_));
+        let mut running = info.endpoint.clone().filter(|_| runs);
+        let owned = provider.list_every().is_none();
         // What an earlier gateway was doing to it when it ended is finished first: an app in the middle of its boot
-        // does not answer yet, and one that was told to stop soon will not.
+        // does not answer yet, and one that was told to stop soon will not. At a provider that was another one's stop: it
+        // has come through or it has not, and the list says which.
         let before = self.registry.read(&id).await.ok().flatten().map(|record| record.state);
-        let boots = running.is_some() && before == Some(AppState::Waking);
-        if running.is_some() && before == Some(AppState::Stopping) {
-            match provider.stop(&id.name).await {
-                Ok(_) => running = None,
+        let boots = running.is_some() && before == Some(AppState::Waking) && owned;
+        if running.is_some() && before == Some(AppState::Stopping) && owned {
+            match provider.give_up(&id.name).await {
+                Ok(()) => running = None,
                 Err(error) => log::warn!("{id}: its stop cannot be finished: {error}"),
             }
+        }
+        // Put to sleep with its workers running: then "running" says nothing about it.
+        if settings.stop == crate::app::StopTypes::Web && before == Some(AppState::Asleep) {
+            running = None;
         }
         let awake = running.filter(|_| !boots);
         let record = match self.registry.apply(&id, Change::Found { running: awake.is_some() }).await {
@@ -102,13 +194,16 @@ impl Lifecycle {
                 None
             }
         };
-        let app = Arc::new(ManagedApp::new(id, provider, self.clock.clone(), settings, record.as_ref()));
+        let clock = self.clock.clone();
+        let app = Arc::new(ManagedApp::new(id, provider, clock, settings, known, record.as_ref()));
+        if let Some(reason) = app.left_alone() {
+            Event::LeftAlone(reason).tell(&app.id);
+        }
         if boots {
             self.begin_wake(&app, AppState::Asleep);
         }
         if let Some(endpoint) = awake {
-            let run = self.runs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            app.reach(Some(Reached { endpoint, run }));
+            app.reach(Some(self.reached(endpoint)));
             app.turn(AppState::Asleep, AppState::Awake, Step::Ready, None);
             Event::Adopted.tell(&app.id);
         }
@@ -116,15 +211,25 @@ impl Lifecycle {
     }
 }
 
-fn settings(name: &str, own: AppSettings, defaults: &Timeouts, domains: &[String]) -> Settings {
-    let mut hosts: Vec<String> = domains.iter().map(|domain| format!("{name}.{domain}")).collect();
-    hosts.extend(own.hosts);
+/// What the configuration and the provider entry say of one app.
+fn settings(id: &AppId, info: &AppInfo, policy: &Policy) -> Settings {
+    let own = &info.settings;
+    let mut hosts: Vec<(String, Claim)> = Vec::new();
+    for domain in &policy.domains {
+        hosts.push((format!("{}.{domain}", id.name), Claim::Name));
+    }
+    for domain in &policy.domains {
+        // Always names one app, whatever else is called like it.
+        hosts.push((format!("{}--{}.{domain}", id.name, id.provider), Claim::Alias));
+        hosts.extend(info.aliases.iter().map(|alias| (format!("{alias}.{domain}"), Claim::Alias)));
+    }
+    hosts.extend(own.hosts.iter().map(|host| (host.clone(), Claim::Written)));
     let timeouts = Timeouts {
-        idle: own.idle_timeout.unwrap_or(defaults.idle),
-        wake: own.wake_timeout.unwrap_or(defaults.wake),
-        ..defaults.clone()
+        idle: own.idle_timeout.unwrap_or(policy.defaults.idle),
+        wake: own.wake_timeout.unwrap_or(policy.defaults.wake),
+        ..policy.defaults.clone()
     };
-    Settings { hosts, timeouts, ready: own.ready }
+    Settings { hosts, timeouts, ready: own.ready.clone(), stop: own.stop, contain: own.contain }
 }
 
 /// Nothing leads to the app any more; once what is held or in flight has ended, it is stopped and forgotten, unless a
@@ -138,7 +243,7 @@ async fn farewell(lifecycle: Arc<Lifecycle>, app: Arc<ManagedApp>) {
             return;
         }
         if Instant::now() >= deadline {
-            if let Err(error) = app.provider.stop(&app.id.name).await {
+            if let Err(error) = app.provider.give_up(&app.id.name).await {
                 log::warn!("{}: cannot be stopped: {error}", app.id);
             }
             break;

@@ -4,9 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Event, Lifecycle, ManagedApp, Reached, Step};
 use crate::{
-    app::AppState,
+    app::{AppState, AppStatus},
+    provider::Turn,
     registry::{Change, record::back_off},
 };
+
+/// How often a provider is asked whether the app crashed on its way up: our own probe sees all else sooner, for free.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// An answer that may be the router's is not asked about before so long: each time costs the account a call.
+const CONFIRM_AFTER: Duration = Duration::from_secs(2);
 
 /// Runs after the cell went to `Waking`, and always leaves it `Awake` or `Failed`, whatever happens inside.
 pub(super) async fn run(lifecycle: Arc<Lifecycle>, app: Arc<ManagedApp>) {
@@ -45,27 +52,66 @@ async fn attempt(
     let mut exited = app.exited.subscribe();
     Event::Waking.tell(&app.id);
     let settings = app.settings();
-    let host = settings.hosts.first().map_or("localhost", String::as_str);
+    let host = settings.hosts.first().map_or("localhost", |(host, _)| host);
+    let turn = Turn::default();
     let boot = async {
-        let endpoint =
-            app.provider.start(&app.id.name, formation.as_ref()).await.map_err(|e| e.to_string())?;
+        let start = app.provider.start(&app.id.name, formation.as_ref(), &turn);
+        let endpoint = start.await.map_err(|error| error.to_string())?;
         app.reached_step(Step::Probing);
-        lifecycle.prober.until_ready(endpoint, host, &settings.ready).await;
-        Ok::<_, String>(endpoint)
+        let reached = lifecycle.reached(endpoint);
+        let confirm = || async {
+            tokio::time::sleep(CONFIRM_AFTER).await;
+            matches!(app.provider.status(&app.id.name).await, Ok(AppStatus::Running))
+        };
+        let ready = lifecycle.prober.until_ready(&reached, host, &settings.ready, confirm);
+        tokio::select! {
+            () = ready => Ok::<_, String>(reached.clone()),
+            reason = crash(&app, &reached) => Err(reason),
+        }
     };
-    let endpoint = tokio::select! {
+    tokio::select! {
         biased; // a dead app's port may answer for somebody else: hear of the death first
         reason = exited.wait_for(Option::is_some) => {
             let reason = reason.ok().and_then(|reason| reason.clone());
-            return Err(format!("it ended while starting: {}", reason.as_deref().unwrap_or("for no known reason")));
+            Err(format!("it ended while starting: {}", reason.as_deref().unwrap_or("for no known reason")))
         }
-        endpoint = boot => endpoint?,
-        () = tokio::time::sleep(limit) => {
-            return Err(format!("no answer on {} within the wake timeout of {limit:?}", settings.ready.path));
+        reached = boot => reached,
+        () = too_late(&app, &turn, limit) => {
+            Err(format!("no answer on {} within the wake timeout of {limit:?}", settings.ready.path))
         }
-    };
-    let run = lifecycle.runs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    Ok(Reached { endpoint, run })
+    }
+}
+
+/// Returns the reason if the provider says that the app crashed. A local app's end is told without asking.
+async fn crash(app: &ManagedApp, reached: &Reached) -> String {
+    if reached.origin().is_none() {
+        std::future::pending::<()>().await;
+    }
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        if let Ok(AppStatus::Crashed(reason)) = app.provider.status(&app.id.name).await {
+            return reason;
+        }
+    }
+}
+
+/// Returns when the app has had `limit` to start. The time that a start waits in the account's queue is not the app's.
+async fn too_late(app: &ManagedApp, turn: &Turn, limit: Duration) {
+    let mut queued = turn.watch();
+    loop {
+        let estimate = *queued.borrow_and_update();
+        match estimate {
+            Some(estimate) => {
+                app.reached_step(Step::Queued(estimate));
+                let _ = queued.changed().await;
+                app.reached_step(Step::Starting);
+            }
+            None => tokio::select! {
+                () = tokio::time::sleep(limit) => return,
+                _ = queued.changed() => {}
+            },
+        }
+    }
 }
 
 /// Fails if the app died between its first answer and now: whoever hears of a death says so before it looks at the
@@ -94,7 +140,7 @@ async fn succeed(
 
 async fn fail(lifecycle: &Lifecycle, app: &ManagedApp, reason: String) {
     // Whatever half of it runs must not go on running; and only then may a next start begin.
-    if let Err(error) = app.provider.stop(&app.id.name).await {
+    if let Err(error) = app.provider.give_up(&app.id.name).await {
         log::warn!("{}: cannot clean up after a failed start: {error}", app.id);
     }
     let _order = app.order.lock().await;

@@ -3,57 +3,127 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::{
-    app::{AppStatus, Endpoint, Formation, Readiness},
+    app::{AppStatus, Endpoint, Formation, Readiness, StopTypes},
     config::{
-        ProviderEntry,
+        Environment, ProviderEntry,
         problem::{At, Problems},
     },
 };
 
+pub mod api;
+mod latest;
+mod paas;
 pub mod process;
+mod restore;
+pub mod scalingo;
+mod settings;
+
+pub use api::Accounts;
 
 /// What runs apps: an account at a PaaS, or this machine.
 ///
 /// Guarantees every implementation gives: `start` and `stop` are safe to repeat; a failed or partial `list` is an
 /// error, never a shorter list; a word that is not understood is [`AppStatus::Unknown`]. No error text carries a
-/// secret. All methods may take seconds; none is ever called for a request to an awake app.
+/// secret. All methods may take seconds; none is ever called for a request to an app that answers.
 #[async_trait]
 pub trait Provider: Send + Sync {
     /// Every app, in one pass.
     async fn list(&self) -> Result<Vec<AppInfo>, ProviderError>;
 
-    /// What the provider says of one app, and where it is reached if it runs.
-    async fn status(&self, app: &str) -> Result<(AppStatus, Option<Endpoint>), ProviderError>;
+    /// How long until the next `list`. `None` where the configuration is the list: then it only changes by a reload,
+    /// and an app that is taken out of it is stopped.
+    fn list_every(&self) -> Option<Duration> {
+        None
+    }
 
-    /// Starts the app as `formation` says (as the provider sees fit, if none is known) and returns where it will
-    /// answer. Returning means "asked for", not "ready": our own probe tells that.
-    async fn start(&self, app: &str, formation: Option<&Formation>) -> Result<Endpoint, ProviderError>;
+    /// What the provider says of one app right now.
+    async fn status(&self, app: &str) -> Result<AppStatus, ProviderError>;
 
-    /// Stops the app, confirmed, and returns what must come back at the next start.
-    async fn stop(&self, app: &str) -> Result<Formation, ProviderError>;
+    /// Starts the app as `formation` says (as the provider sees fit, if none is known), unless it runs already, and
+    /// returns where it will answer. Returning means "asked for", not "ready": our own probe tells that.
+    async fn start(
+        &self,
+        app: &str,
+        formation: Option<&Formation>,
+        turn: &Turn,
+    ) -> Result<Endpoint, ProviderError>;
 
-    /// Why the app must not be stopped now (a deployment, a one-off command), if there is a reason.
-    async fn busy(&self, app: &str) -> Result<Option<String>, ProviderError>;
+    /// The last look before a stop: what must come back at the next start, or why the app must not be stopped now.
+    async fn before_stop(&self, app: &str) -> Result<BeforeStop, ProviderError>;
+
+    /// Stops the types of `formation` (what [`before_stop`](Self::before_stop) saw, and has been kept), and returns
+    /// when the provider has confirmed it.
+    async fn stop(&self, app: &str, formation: &Formation) -> Result<(), ProviderError>;
+
+    /// A start has failed. What must not go on running is stopped: by default nothing, since a PaaS goes on trying by
+    /// itself, and whoever looks at a half-started app there wants to find it.
+    async fn give_up(&self, _app: &str) -> Result<(), ProviderError> {
+        Ok(())
+    }
 
     /// Takes the new options of the same entry after a reload. The next `list` tells the difference.
     async fn reconfigure(&self, config: &dyn ProviderConfig) -> Result<(), NeedsRestart>;
 
     /// The gateway is about to end: stops what must not outlive it.
-    async fn shutdown(&self);
+    async fn shutdown(&self) {}
+}
+
+/// What the last look before a stop has shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BeforeStop {
+    /// It runs like this: what must come back.
+    Runs(Formation),
+    /// It does not run, so there is nothing to stop.
+    Stopped,
+    /// It must not be stopped now (a deployment, a one-off command), for this reason.
+    Busy(String),
+}
+
+/// How a start tells its wake that it has to wait for its turn in the account's budget.
+#[derive(Clone, Debug)]
+pub struct Turn(watch::Sender<Option<Duration>>);
+
+impl Default for Turn {
+    fn default() -> Self {
+        Self(watch::Sender::new(None))
+    }
+}
+
+impl Turn {
+    /// It will take about so long until the provider can be asked at all.
+    pub fn wait(&self, estimate: Duration) {
+        self.0.send_replace(Some(estimate));
+    }
+
+    /// The provider is asked now.
+    pub fn come(&self) {
+        self.0.send_if_modified(|wait| wait.take().is_some());
+    }
+
+    /// The estimate while there is one, with every change from now on.
+    pub fn watch(&self) -> watch::Receiver<Option<Duration>> {
+        self.0.subscribe()
+    }
 }
 
 /// An app as its provider lists it.
 #[derive(Clone, Debug)]
 pub struct AppInfo {
-    /// The app's name at the provider.
+    /// The app's name at the provider, as it stands in host names: `NAME.DOMAIN`.
     pub name: String,
+    /// What never changes at the provider, also when the app is renamed.
+    pub key: Option<String>,
+    /// Other names it answers to.
+    pub aliases: Vec<String>,
     /// What the provider says of it.
     pub status: AppStatus,
-    /// Where it is reached, if it runs.
+    /// Where it is reached. A local app has no address while it does not run.
     pub endpoint: Option<Endpoint>,
+    /// Why it is neither woken nor stopped, for operators: never deployed, blocked, in maintenance.
+    pub left_alone: Option<String>,
     /// What the entry says of this app beside the defaults.
     pub settings: AppSettings,
 }
@@ -69,6 +139,10 @@ pub struct AppSettings {
     pub wake_timeout: Option<Duration>,
     /// Which answer to our probe counts as ready.
     pub ready: Readiness,
+    /// Which process types are stopped.
+    pub stop: StopTypes,
+    /// Whether the app's own host name is kept out of what visitors see.
+    pub contain: bool,
 }
 
 /// Something happened to an app that nobody asked for.
@@ -93,6 +167,8 @@ pub struct ProviderContext {
     pub program: Option<PathBuf>,
     /// Where it reports what happened.
     pub events: mpsc::UnboundedSender<ProviderEvent>,
+    /// The accounts of all entries, since several may use one.
+    pub accounts: Arc<Accounts>,
 }
 
 /// The validated options of one provider entry.
@@ -131,6 +207,9 @@ pub struct DeclaredApp {
     pub hosts: Vec<(String, At)>,
 }
 
+/// Reads the options of an entry; the environment is where the names of the platform's own tools may be set.
+pub type Configure = fn(&ProviderEntry, &Environment, &mut Problems) -> Option<Arc<dyn ProviderConfig>>;
+
 /// One row for each type of provider: its name, its documentation, and how its options are read.
 pub struct ProviderKind {
     /// The word after `type:`.
@@ -139,18 +218,26 @@ pub struct ProviderKind {
     pub summary: &'static str,
     /// Reads the options of an entry; every problem goes to the list, and then the result is only
     /// good for finding more of them.
-    pub configure: fn(&ProviderEntry, &mut Problems) -> Option<Arc<dyn ProviderConfig>>,
+    pub configure: Configure,
     /// The JSON Schema of an entry of this type.
     pub schema: fn(&mut schemars::SchemaGenerator) -> schemars::Schema,
 }
 
 /// Every type of provider. The text "unknown provider type", the JSON Schema and the docs come from here.
-pub const PROVIDERS: &[ProviderKind] = &[ProviderKind {
-    name: "process",
-    summary: "child processes of the gateway on this machine",
-    configure: process::configure,
-    schema: process::schema,
-}];
+pub const PROVIDERS: &[ProviderKind] = &[
+    ProviderKind {
+        name: "process",
+        summary: "child processes of the gateway on this machine",
+        configure: process::configure,
+        schema: process::schema,
+    },
+    ProviderKind {
+        name: "scalingo",
+        summary: "apps of a Scalingo account in one region, or in all",
+        configure: scalingo::configure,
+        schema: scalingo::schema,
+    },
+];
 
 /// What a provider answers when it cannot do what it was asked. Shown to operators, never to the public.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -158,9 +245,15 @@ pub enum ProviderError {
     /// The provider has no such app.
     #[error("there is no app {0} at this provider")]
     NotFound(String),
+    /// The account cannot be used until somebody changes the configuration: a wrong or expired credential.
+    #[error("{0}")]
+    Misconfigured(String),
     /// It was refused, with the reason. Trying again changes nothing.
     #[error("{0}")]
     Refused(String),
+    /// The provider cannot be asked right now, or does not want to be: it is down, or the account's quota is used up.
+    #[error("{0}")]
+    Unavailable(String),
     /// It did not work this time.
     #[error("{0}")]
     Failed(String),

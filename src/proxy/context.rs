@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use pingora_proxy::Session;
 
-use super::{connection, forward::Client, request_id::RequestId};
+use super::{connection, forward::Client, hold::Held, request_id::RequestId};
 use crate::{
-    app::AppState,
+    app::{AppState, Origin},
     clock::Millis,
     config::Server,
     lifecycle::{InFlight, ManagedApp},
@@ -29,6 +29,16 @@ pub struct RequestContext {
     pub body_bytes: u64,
     /// What it met: the app's state when it arrived.
     pub met: Option<AppState>,
+    /// The provider's own host for the app, if it is reached at one.
+    pub origin: Option<Arc<Origin>>,
+    /// The provider's router said that the app does not run, and the provider agrees.
+    pub turned_away: bool,
+    /// Only the router can have said so, so the app has not seen the request.
+    pub certain: bool,
+    /// The provider says that the app runs: its answer is passed on, whatever it looks like.
+    pub believed: bool,
+    /// What came of waiting again for an app that the router turned away from.
+    pub held: Option<Held>,
     request_id: Option<RequestId>,
 }
 
@@ -43,6 +53,11 @@ impl RequestContext {
             waited: None,
             body_bytes: 0,
             met: None,
+            origin: None,
+            turned_away: false,
+            certain: false,
+            believed: false,
+            held: None,
             request_id: None,
         }
     }
@@ -50,6 +65,11 @@ impl RequestContext {
     /// The app it is for, as far as that is known.
     pub fn app(&self) -> Option<&Arc<ManagedApp>> {
         self.in_flight.as_ref().map(InFlight::app).or(self.app.as_ref())
+    }
+
+    /// Whether the app's own host name is kept out of what the visitor sees.
+    pub fn contains(&self) -> bool {
+        self.in_flight.as_ref().is_some_and(|in_flight| in_flight.app().settings().contain)
     }
 
     /// Its name: a trusted proxy's, or a new one, made when first needed.

@@ -1,6 +1,6 @@
 //! Waiting with a client for its app.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use pingora_core::{Error, ErrorType, Result};
 use pingora_http::RequestHeader;
@@ -11,65 +11,106 @@ use super::{
     audience::{self, Audience},
     respond::{self, Answer},
 };
-use crate::lifecycle::{ManagedApp, Refusal, Refused, Waking};
+use crate::lifecycle::{Admission, Failure, ManagedApp, Refusal, Refused};
+
+/// What came of waiting.
+pub enum Held {
+    /// The app is awake, and the request is in flight.
+    Awake,
+    /// It is still on its way, and the client is to come again.
+    Waking(Arc<ManagedApp>),
+    /// It did not wake.
+    Failed(Arc<ManagedApp>, Failure),
+    /// There was nothing to wait for.
+    Refused(Refused),
+}
 
 impl Gateway {
-    /// Waits with the client as long as it makes sense for that client.
+    /// Waits with the client, and answers it unless the app is awake then.
     pub(super) async fn hold(
         &self,
         session: &mut Session,
         ctx: &mut RequestContext,
-        mut waking: Waking,
+        admission: Admission,
     ) -> Result<bool> {
+        match self.wait(session, ctx, admission).await? {
+            Held::Awake => Ok(FORWARD),
+            held => self.tell(session, ctx, held).await,
+        }
+    }
+
+    /// Waits with the client as long as it makes sense for that client. If the app cannot be woken and exists in another
+    /// place too, it is woken there.
+    pub(super) async fn wait(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestContext,
+        mut admission: Admission,
+    ) -> Result<Held> {
         let audience = audience::audience(session.req_header());
-        let app = waking.app().clone();
-        let patience = patience(audience, session.req_header(), &app);
         let mut drain = self.drain();
         let began = self.0.clock.now();
-        let outcome = tokio::select! {
-            biased;
-            woken = waking.awake() => Some(woken),
-            () = client_gone(session) => return Error::e_explain(ErrorType::ConnectionClosed, "it did not wait").map_err(|e| e.into_down()),
-            () = tokio::time::sleep(patience) => None,
-            () = drain.over() => None,
-        };
-        drop(waking);
-        ctx.waited = Some(self.0.clock.now().since(began));
-        let language = respond::language(session);
-        let posted = audience == Audience::Submitter;
-        let now = self.0.clock.now();
-        match outcome {
-            Some(Ok(in_flight)) => {
-                ctx.in_flight = Some(in_flight);
-                Ok(FORWARD)
-            }
-            Some(Err(failure)) => {
-                let answer = Answer::failed(&self.0.pages, &app, &failure, now, language, posted);
-                self.send(session, ctx, audience, answer).await
-            }
-            None => {
-                let answer = Answer::waking(&self.0.pages, &app, now, language, posted);
-                self.send(session, ctx, audience, answer).await
+        loop {
+            let mut waking = match admission {
+                Admission::Forward(in_flight) => {
+                    ctx.in_flight = Some(in_flight);
+                    return Ok(Held::Awake);
+                }
+                Admission::Refuse(refused) => {
+                    ctx.app = Some(refused.app.clone());
+                    return Ok(Held::Refused(refused));
+                }
+                Admission::Hold(waking) => waking,
+            };
+            let app = waking.app().clone();
+            ctx.app = Some(app.clone());
+            let waited = self.0.clock.now().since(began);
+            let patience = patience(audience, session.req_header(), &app).saturating_sub(waited);
+            let outcome = tokio::select! {
+                biased;
+                woken = waking.awake() => Some(woken),
+                () = client_gone(session) => return Error::e_explain(ErrorType::ConnectionClosed, "it did not wait").map_err(|e| e.into_down()),
+                () = tokio::time::sleep(patience) => None,
+                () = drain.over() => None,
+            };
+            drop(waking);
+            ctx.waited = Some(self.0.clock.now().since(began));
+            match outcome {
+                Some(Ok(in_flight)) => {
+                    ctx.in_flight = Some(in_flight);
+                    return Ok(Held::Awake);
+                }
+                Some(Err(failure)) => match self.admit(session.req_header(), ctx) {
+                    Ok(elsewhere) if elsewhere.app().id != app.id => admission = elsewhere,
+                    _ => return Ok(Held::Failed(app, failure)),
+                },
+                None => return Ok(Held::Waking(app)),
             }
         }
     }
 
-    pub(super) async fn refuse(
+    /// Answers a client that waited, or did not have to.
+    pub(super) async fn tell(
         &self,
         session: &mut Session,
         ctx: &mut RequestContext,
-        Refused { app, reason }: Refused,
+        held: Held,
     ) -> Result<bool> {
         let audience = audience::audience(session.req_header());
         let language = respond::language(session);
-        match reason {
-            Refusal::Failed(failure) => {
-                let posted = audience == Audience::Submitter;
-                let answer =
-                    Answer::failed(&self.0.pages, &app, &failure, self.0.clock.now(), language, posted);
+        let posted = audience == Audience::Submitter;
+        let now = self.0.clock.now();
+        match held {
+            Held::Awake => Ok(FORWARD),
+            Held::Waking(app) => {
+                let answer = Answer::waking(&self.0.pages, &app, now, language, posted);
                 self.send(session, ctx, audience, answer).await
             }
-            Refusal::TooManyHeld => {
+            Held::Failed(app, failure) | Held::Refused(Refused { app, reason: Refusal::Failed(failure) }) => {
+                let answer = Answer::failed(&self.0.pages, &app, &failure, now, language, posted);
+                self.send(session, ctx, audience, answer).await
+            }
+            Held::Refused(Refused { app, reason: Refusal::TooManyHeld }) => {
                 let detail = "Too many requests wait for this app already.";
                 let answer = Answer {
                     retry_after: Some(Duration::from_secs(5)),
@@ -78,8 +119,15 @@ impl Gateway {
                 };
                 self.send(session, ctx, audience, answer).await
             }
+            // The reason is for operators, who find it where the app is listed.
+            Held::Refused(Refused { app, reason: Refusal::LeftAlone(_) }) => {
+                let detail = "The app does not run, and this gateway is not to start it.";
+                let reference = ctx.request_id(session).as_str().to_owned();
+                let answer = Answer { state: Some(app.state()), ..Answer::error(503, detail, &reference) };
+                self.send(session, ctx, audience, answer).await
+            }
             // Nobody waits for this answer: it is empty, whoever asked.
-            Refusal::Resting(state) => {
+            Held::Refused(Refused { reason: Refusal::Resting(state), .. }) => {
                 let answer = Answer {
                     retry_after: Some(Duration::from_secs(60)),
                     state: Some(state),

@@ -12,6 +12,8 @@
 //! | `request_id` | the name of a request |
 //! | `forward` | to the app: the peer, and what the app is told |
 //! | `hold` | waiting with a client for its app |
+//! | `containment` | the app's own host name, kept out of what visitors see |
+//! | `turned_away` | a provider's router says that the app does not run |
 //! | `respond` | our own answers |
 //! | `reserved` | the paths under `/.loir/` |
 //! | `holding` | the pages |
@@ -23,13 +25,17 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Guard};
 use async_trait::async_trait;
 use bytes::Bytes;
-use pingora_core::{Error, ErrorSource, ErrorType, Result, upstreams::peer::HttpPeer};
+use pingora_core::{
+    Error, ErrorSource, ErrorType, Result,
+    upstreams::peer::{HttpPeer, Peer},
+};
 use pingora_http::{RequestHeader, ResponseHeader};
-use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 mod access;
 mod audience;
 mod connection;
+mod containment;
 mod context;
 mod drain;
 mod forward;
@@ -40,6 +46,7 @@ mod limits;
 mod request_id;
 mod reserved;
 mod respond;
+mod turned_away;
 
 pub use access::TARGET as ACCESS_TARGET;
 pub use connection::{Edge, OpenConnections};
@@ -53,10 +60,10 @@ use host::HostName;
 use respond::{Answer, Problem};
 
 use crate::{
-    app::AppState,
+    app::{AppState, Author},
     clock::Clock,
     config::{self, Server},
-    lifecycle::{Admission, Lifecycle, ManagedApp},
+    lifecycle::{Admission, Lifecycle, Replicas},
     routing::RouteTable,
 };
 
@@ -67,7 +74,7 @@ pub struct Gateway(Arc<Inner>);
 struct Inner {
     lifecycle: Arc<Lifecycle>,
     clock: Clock,
-    routes: ArcSwap<RouteTable<ManagedApp>>,
+    routes: ArcSwap<RouteTable<Replicas>>,
     settings: ArcSwap<Server>,
     pages: holding::Pages,
     access: AccessLog,
@@ -104,7 +111,7 @@ impl Gateway {
     }
 
     /// Replaces the routes. Requests in flight go on as they began.
-    pub fn set_routes(&self, routes: RouteTable<ManagedApp>) {
+    pub fn set_routes(&self, routes: RouteTable<Replicas>) {
         self.0.routes.store(Arc::new(routes));
     }
 
@@ -183,25 +190,24 @@ impl ProxyHttp for Gateway {
                 ctx.met = Some(AppState::Awake);
                 Ok(FORWARD)
             }
-            Ok(Admission::Hold(waking)) => {
-                ctx.app = Some(waking.app().clone());
-                Box::pin(self.hold(session, ctx, waking)).await
-            }
-            Ok(Admission::Refuse(refused)) => {
-                ctx.app = Some(refused.app.clone());
-                Box::pin(self.refuse(session, ctx, refused)).await
-            }
+            Ok(admission) => Box::pin(self.hold(session, ctx, admission)).await,
         }
     }
 
     /// The app's own address, which is already resolved.
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<Box<HttpPeer>> {
-        let reached = ctx.in_flight.as_ref().and_then(|in_flight| in_flight.app().reached());
-        match reached {
-            Some(reached) => Ok(Box::new(forward::peer(reached, &ctx.settings, session.req_header()))),
-            // It crashed between its admission and now.
-            None => Error::e_explain(ErrorType::HTTPStatus(502), "the app is gone"),
+        if ctx.turned_away {
+            Box::pin(self.come_again(session, ctx)).await?;
         }
+        if let Some(in_flight) = &ctx.in_flight
+            && let Some(reached) = in_flight.app().reached().as_deref()
+            && let Some(address) = reached.address()
+        {
+            ctx.origin = forward::origin(reached);
+            let peer = forward::peer(reached, address, &ctx.settings, session.req_header());
+            return Ok(Box::new(peer));
+        }
+        Box::pin(self.look_up(session, ctx)).await
     }
 
     /// What the app is told of the client.
@@ -212,7 +218,29 @@ impl ProxyHttp for Gateway {
         ctx: &mut RequestContext,
     ) -> Result<()> {
         let client = forward::Client::of(session, &ctx.settings);
-        forward::tell(request, &client, ctx.request_id(session), &self.0.via)
+        forward::tell(request, &client, ctx.request_id(session), &self.0.via)?;
+        match &ctx.origin {
+            Some(origin) => forward::to_origin(request, session, &client, origin, ctx.contains()),
+            None => Ok(()),
+        }
+    }
+
+    /// Whose answer it is: that of a provider's router, for an app that does not run, becomes a wake.
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        match &ctx.origin {
+            Some(origin) if !ctx.believed => {
+                match origin.router.author(response.status.as_u16(), &response.headers) {
+                    Author::App => Ok(()),
+                    author => Box::pin(self.doubt_answer(session, ctx, author)).await,
+                }
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Counts a body that did not say how long it is.
@@ -242,6 +270,10 @@ impl ProxyHttp for Gateway {
             in_flight.answered();
         }
         forward::clean(response);
+        if let Some(origin) = ctx.origin.as_ref().filter(|_| ctx.contains()) {
+            let client = forward::Client::of(session, &ctx.settings);
+            forward::contain(response, session, &client, origin)?;
+        }
         forward::fit_version(session, response);
         forward::allow_silence(session, response, &ctx.settings);
         match ctx.waited {
@@ -257,14 +289,44 @@ impl ProxyHttp for Gateway {
     fn fail_to_connect(
         &self,
         _: &mut Session,
-        _: &HttpPeer,
+        peer: &HttpPeer,
         ctx: &mut RequestContext,
-        error: Box<Error>,
+        mut error: Box<Error>,
     ) -> Box<Error> {
         if let Some(in_flight) = &ctx.in_flight
             && !is_our_own_lack(&error)
         {
-            self.0.lifecycle.doubt(in_flight.app());
+            let app = in_flight.app();
+            let failed = peer.address().as_inet().map(|address| address.ip());
+            let reached = app.reached();
+            match failed.zip(reached.as_deref()) {
+                // Nothing was sent yet, and the name has another address.
+                Some((failed, reached)) if reached.skip(failed) => error.set_retry(true),
+                _ => self.0.lifecycle.doubt(app),
+            }
+        }
+        error
+    }
+
+    /// The connection was there. A request that a provider's router turned away may come again, if nothing is lost by it.
+    fn error_while_proxy(
+        &self,
+        peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        ctx: &mut RequestContext,
+        reused: bool,
+    ) -> Box<Error> {
+        let mut error = error.more_context(format!("Peer: {peer}"));
+        let whole = !session.as_ref().retry_buffer_truncated();
+        if ctx.turned_away {
+            // The router has not given it to anybody. But what it was told of a body it may have read.
+            let untouched = ctx.certain && ctx.body_bytes == 0;
+            error.set_retry(whole && (session.req_header().method.is_idempotent() || untouched));
+        } else if whole && session.req_header().method.is_idempotent() {
+            error.retry.decide_reuse(reused);
+        } else {
+            error.set_retry(false);
         }
         error
     }
@@ -276,6 +338,13 @@ impl ProxyHttp for Gateway {
         error: &Error,
         ctx: &mut RequestContext,
     ) -> FailToProxy {
+        if let Some(held) = self.turned_away(session.req_header(), ctx) {
+            session.set_keepalive(None);
+            if let Err(error) = Box::pin(self.tell(session, ctx, held)).await {
+                log::debug!("an error could not be sent: {error}");
+            }
+            return FailToProxy { error_code: 503, can_reuse_downstream: false };
+        }
         let status = status_of(error);
         if status != 0 && session.response_written().is_none_or(|response| response.status.is_informational())
         {
@@ -311,9 +380,20 @@ impl ProxyHttp for Gateway {
         format!("{} {} for {app}", request.method, request.uri.path())
     }
 
+    /// A request that comes again because a router turned it away is no fault of anybody's.
+    fn suppress_proxy_warn_log(
+        &self,
+        _: &Session,
+        ctx: &RequestContext,
+        _: &Error,
+        _: ProxyWarnLogContext,
+    ) -> bool {
+        ctx.turned_away
+    }
+
     /// A client that goes away is no error of ours.
-    fn suppress_error_log(&self, _: &Session, _: &RequestContext, error: &Error) -> bool {
-        *error.esource() == ErrorSource::Downstream
+    fn suppress_error_log(&self, _: &Session, ctx: &RequestContext, error: &Error) -> bool {
+        *error.esource() == ErrorSource::Downstream || ctx.turned_away
     }
 }
 
@@ -322,7 +402,9 @@ impl Gateway {
     fn admit(&self, request: &RequestHeader, ctx: &mut RequestContext) -> Result<Admission, Problem> {
         let host = HostName::of(request)?;
         let routes = self.0.routes.load();
-        let app = routes.find(host.as_str()).ok_or(Problem::new(404, "No app here has this host name."))?;
+        let replicas =
+            routes.find(host.as_str()).ok_or(Problem::new(404, "No app here has this host name."))?;
+        let app = replicas.choose(self.0.clock.now());
         ctx.met = Some(app.state());
         Ok(self.0.lifecycle.admit(app, audience::demand(request)))
     }
@@ -330,7 +412,10 @@ impl Gateway {
     /// A path under `/.loir/`, on whatever host.
     async fn reserved(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<bool> {
         let app = match HostName::of(session.req_header()) {
-            Ok(host) => self.0.routes.load().find(host.as_str()).cloned(),
+            Ok(host) => {
+                let routes = self.0.routes.load();
+                routes.find(host.as_str()).map(|replicas| replicas.choose(self.0.clock.now()).clone())
+            }
             Err(bad) => return self.error(session, ctx, bad.into()).await,
         };
         let outcome = reserved::answer(self, session, app, ctx.settings.limits.event_streams).await?;

@@ -88,13 +88,17 @@ impl<'a> Answer<'a> {
         posted: bool,
     ) -> Answer<'static> {
         let progress = app.progress().borrow().clone();
-        let usual = holding::estimate(&progress.boots);
+        let usual = estimate(&progress);
         let elapsed = elapsed(&progress, now);
         let wake =
             Wake { app: &app.id.name, elapsed, usual, stage: Stage::Waking(step(progress.step)), posted };
         // What is left of the usual boot, within what makes sense to wait before asking again.
         let left = usual.map_or(Duration::from_secs(5), |usual| usual.p50.saturating_sub(elapsed));
-        let left = left.clamp(Duration::from_secs(1), Duration::from_secs(30));
+        let longest = match progress.step {
+            Step::Queued(queue) => queue + Duration::from_secs(30),
+            _ => Duration::from_secs(30),
+        };
+        let left = left.clamp(Duration::from_secs(1), longest);
         Answer {
             status: 503,
             detail: "The app is waking up. Nothing was forwarded to it; send the request again after Retry-After.",
@@ -246,7 +250,7 @@ fn grpc_status(status: u16) -> u16 {
 
 /// What the page shows of a wake, for events and for polling.
 pub fn status(progress: &Progress, now: Millis) -> serde_json::Value {
-    let usual = holding::estimate(&progress.boots);
+    let usual = estimate(progress);
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let mut status = serde_json::json!({
         "state": progress.state.as_str(),
@@ -262,9 +266,17 @@ pub fn status(progress: &Progress, now: Millis) -> serde_json::Value {
     status
 }
 
+/// The usual boot; for a start that waits for its turn in the account's quota, after that.
+fn estimate(progress: &Progress) -> Option<holding::Estimate> {
+    let usual = holding::estimate(&progress.boots);
+    let Step::Queued(queue) = progress.step else { return usual };
+    let usual = usual.unwrap_or(holding::Estimate { p50: Duration::ZERO, p90: Duration::ZERO });
+    Some(holding::Estimate { p50: queue + usual.p50, p90: queue + usual.p90 })
+}
+
 fn step(step: Step) -> holding::Step {
     match step {
-        Step::Starting => holding::Step::Starting,
+        Step::Queued(_) | Step::Starting => holding::Step::Starting,
         Step::Probing => holding::Step::Probing,
         Step::Ready => holding::Step::Ready,
     }

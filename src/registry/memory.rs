@@ -148,6 +148,19 @@ impl Registry for Memory {
         written.map(|()| next)
     }
 
+    async fn rename(&self, from: &AppId, to: &AppId) -> Result<(), RegistryError> {
+        let version = {
+            let mut records = lock(&self.records);
+            let Some(record) = records.apps.remove(from) else {
+                return Ok(());
+            };
+            records.apps.insert(to.clone(), record);
+            records.version += 1;
+            records.version
+        };
+        self.persist(version).await
+    }
+
     async fn forget(&self, app: &AppId) -> Result<(), RegistryError> {
         let version = {
             let mut records = lock(&self.records);
@@ -222,7 +235,9 @@ mod tests {
         ] {
             memory.apply(&hello(), change).await.unwrap();
         }
-        memory.apply(&hello(), Change::Stopped { formation: Formation::single("web") }).await.unwrap()
+        let save = Change::Save { formation: Formation::single("web") };
+        memory.apply(&hello(), save).await.unwrap();
+        memory.apply(&hello(), Change::Stopped).await.unwrap()
     }
 
     #[tokio::test]
@@ -232,7 +247,7 @@ mod tests {
         let before = put_to_sleep(&open()).await;
         let after = open().read(&hello()).await.unwrap().unwrap();
         assert_eq!(after, before);
-        assert_eq!((after.state, after.epoch, &*after.boots), (AppState::Asleep, 4, &[3100][..]));
+        assert_eq!((after.state, after.epoch, &*after.boots), (AppState::Asleep, 5, &[3100][..]));
         assert_eq!(after.formation, Some(Formation::single("web")));
     }
 
@@ -267,7 +282,7 @@ mod tests {
         let wake = || memory.apply(&app, Change::BeginWake { deadline: u64::MAX });
         assert!(matches!(wake().await, Err(RegistryError::Unavailable(_))));
         fs::remove_dir(&blocked).unwrap();
-        assert_eq!(wake().await.unwrap().epoch, 5, "the same change fits again once the disk is well");
+        assert_eq!(wake().await.unwrap().epoch, 6, "the same change fits again once the disk is well");
     }
 
     #[test]

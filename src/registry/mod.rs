@@ -27,6 +27,9 @@ pub trait Registry: Send + Sync {
     /// Applies `change` to the record of `app` (a new one, if there is none) and returns what became of it.
     async fn apply(&self, app: &AppId, change: Change) -> Result<Record, RegistryError>;
 
+    /// Gives the record of `from` to `to`, which is the same app under its new name. Nothing happens if there is none.
+    async fn rename(&self, from: &AppId, to: &AppId) -> Result<(), RegistryError>;
+
     /// Forgets `app`, which was taken out of the configuration by a person.
     async fn forget(&self, app: &AppId) -> Result<(), RegistryError>;
 }

@@ -66,11 +66,13 @@ pub enum Change {
     },
     /// The stop gave way to a request, or the provider refused.
     AbortStop,
-    /// The provider confirmed the stop.
-    Stopped {
-        /// What ran before.
+    /// The last look before the stop: what must come back. The stop itself may only follow once this is kept.
+    Save {
+        /// What is about to be stopped. One that runs nothing never replaces a saved one.
         formation: Formation,
     },
+    /// The provider confirmed the stop.
+    Stopped,
     /// The app ended by itself.
     Crashed {
         /// For operators.
@@ -95,7 +97,7 @@ impl Change {
                 vec![Self::Found { running: false }, Self::BeginWake { deadline }]
             }
             Self::BeginStop { .. } | Self::Crashed { .. } => vec![Self::Found { running: true }],
-            Self::AbortStop | Self::Stopped { .. } => {
+            Self::Save { .. } | Self::AbortStop | Self::Stopped => {
                 vec![Self::Found { running: true }, Self::BeginStop { deadline }]
             }
         }
@@ -155,12 +157,18 @@ impl Record {
                 Stopping
             }
             (Stopping, Change::AbortStop) => Awake,
-            (Stopping, Change::Stopped { formation }) => {
-                // It went to sleep in peace: whatever went wrong before is over.
-                next.failures = 0;
-                if formation.0.values().any(|processes| processes.amount > 0) {
+            (Stopping, Change::Save { formation }) => {
+                if !formation.is_empty() {
                     next.formation = Some(formation.clone());
                 }
+                next.deadline = self.deadline;
+                next.epoch = self.epoch + 1;
+                // The stop goes on: since when, and until when, stays as it was.
+                return Ok(next);
+            }
+            (Stopping, Change::Stopped) => {
+                // It went to sleep in peace: whatever went wrong before is over.
+                next.failures = 0;
                 Asleep
             }
             (Awake, Change::Crashed { reason }) => {
@@ -222,7 +230,8 @@ mod tests {
             (Change::WakeFailed { reason: "no".into() }, &[Waking], Failed),
             (Change::BeginStop { deadline: 9 }, &[Awake], Stopping),
             (Change::AbortStop, &[Stopping], Awake),
-            (Change::Stopped { formation }, &[Stopping], Asleep),
+            (Change::Save { formation }, &[Stopping], Stopping),
+            (Change::Stopped, &[Stopping], Asleep),
             (Change::Crashed { reason: "bang".into() }, &[Awake], Failed),
         ];
         for (change, fits, becomes) in table {
@@ -249,9 +258,20 @@ mod tests {
     fn a_formation_of_nothing_never_overwrites_a_saved_one() {
         let saved = Formation::single("web");
         let stopping = Record { formation: Some(saved.clone()), ..record(AppState::Stopping) };
-        let nothing = Formation([("web".into(), Processes { amount: 0, size: None })].into());
-        let slept = stopping.apply(&Change::Stopped { formation: nothing }, 1).unwrap();
-        assert_eq!(slept.formation, Some(saved));
+        let nothing = Formation([("web".into(), Processes::default())].into());
+        let saved_again = stopping.apply(&Change::Save { formation: nothing }, 1).unwrap();
+        assert_eq!(saved_again.formation, Some(saved));
+    }
+
+    #[test]
+    fn what_must_come_back_is_kept_before_the_stop_and_whatever_becomes_of_it() {
+        let ran = Formation([("web".into(), Processes { amount: 2, ..Processes::default() })].into());
+        let begun = record(AppState::Awake).apply(&Change::BeginStop { deadline: 99 }, 1).unwrap();
+        let saved = begun.apply(&Change::Save { formation: ran.clone() }, 2).unwrap();
+        assert_eq!((saved.state, saved.deadline, saved.since), (AppState::Stopping, Some(99), 1));
+        for end in [Change::Stopped, Change::AbortStop, Change::Found { running: false }] {
+            assert_eq!(saved.apply(&end, 3).unwrap().formation, Some(ran.clone()), "{end:?}");
+        }
     }
 
     #[test]
@@ -272,7 +292,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn epochs_only_grow_and_boots_stay_bounded(steps in prop::collection::vec(0_u8..8, 0..200)) {
+        fn epochs_only_grow_and_boots_stay_bounded(steps in prop::collection::vec(0_u8..9, 0..200)) {
             let mut app = Record::new(0);
             for (now, step) in steps.into_iter().enumerate() {
                 let change = match step {
@@ -281,8 +301,9 @@ mod tests {
                     2 => Change::WakeFailed { reason: String::new() },
                     3 => Change::BeginStop { deadline: now as u64 + 3 },
                     4 => Change::AbortStop,
-                    5 => Change::Stopped { formation: Formation::single("web") },
-                    6 => Change::Crashed { reason: String::new() },
+                    5 => Change::Stopped,
+                    6 => Change::Save { formation: Formation::single("web") },
+                    7 => Change::Crashed { reason: String::new() },
                     _ => Change::Found { running: now % 2 == 0 },
                 };
                 if let Ok(next) = app.apply(&change, now as u64) {

@@ -113,7 +113,7 @@ pub fn load(source: Source, env: &Environment) -> Result<Plan, Problems> {
     let mut providers = Vec::new();
     for entry in &config.providers {
         let kind = PROVIDERS.iter().find(|kind| kind.name == entry.kind);
-        if let Some(options) = kind.and_then(|kind| (kind.configure)(entry, &mut problems)) {
+        if let Some(options) = kind.and_then(|kind| (kind.configure)(entry, env, &mut problems)) {
             providers.push((entry.clone(), options));
         }
     }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `mod` (here) | a process: runtimes, signals, the order of things at start and end |
 //! | `running` | a gateway that runs: how it is put together, reloaded and ended |
+//! | `roster` | who is there: asks providers for their apps, and builds the routes |
 //! | `load` | from a text to a plan |
 //! | `logging` | log lines |
 //! | `health` | `loir healthcheck` |
@@ -26,6 +27,7 @@ use tokio::{
 mod health;
 pub mod load;
 pub mod logging;
+mod roster;
 mod running;
 
 pub use health::healthcheck;

@@ -1,7 +1,6 @@
 //! `Running`: a gateway that runs. The listener, the clock and the end are handed in, so that many run in one test.
 
 use std::{
-    collections::HashMap,
     net::{SocketAddr, TcpListener},
     os::fd::IntoRawFd,
     path::PathBuf,
@@ -21,16 +20,15 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-use super::{Plan, absolute};
+use super::{Plan, absolute, roster::Roster};
 use crate::{
     app::AppId,
     clock::Clock,
-    config::{Config, ProviderEntry},
-    lifecycle::{HoldLimits, Lifecycle, Sweeper, readiness::Prober},
-    provider::{Provider, ProviderConfig, ProviderContext, ProviderError, ProviderEvent},
+    config::Config,
+    lifecycle::{HoldLimits, Lifecycle, Sweeper, resolver::Resolver},
+    provider::{ProviderError, ProviderEvent},
     proxy::{Edge, Gateway, GatewayError, OpenConnections},
     registry::{REGISTRIES, RegistryContext, RegistryError},
-    routing::RouteTable,
 };
 
 /// Tries of one request to reach an app, the first included. More would only hide a broken app.
@@ -77,18 +75,10 @@ pub struct Running {
     config: Config,
     gateway: Gateway,
     lifecycle: Arc<Lifecycle>,
-    providers: HashMap<String, Connected>,
-    events: mpsc::UnboundedSender<ProviderEvent>,
-    program: Option<PathBuf>,
+    roster: Roster,
     shutdown: watch::Sender<bool>,
     services: Vec<JoinHandle<()>>,
     open: OpenConnections,
-}
-
-struct Connected {
-    name: Arc<str>,
-    kind: String,
-    provider: Arc<dyn Provider>,
 }
 
 impl Running {
@@ -99,28 +89,28 @@ impl Running {
         let Plan { config, providers: entries, .. } = plan;
         let registry = open_registry(&config, &gear.clock)?;
         let limits = hold_limits(&config);
-        let lifecycle =
-            Lifecycle::new(registry, Prober::new()?, gear.clock.clone(), Handle::current(), limits);
-        let gateway = Gateway::new(lifecycle.clone(), gear.clock, config.server.clone())?;
+        let resolver = Resolver::system(Handle::current());
+        let lifecycle = Lifecycle::new(registry, resolver, gear.clock.clone(), Handle::current(), limits)?;
+        let gateway = Gateway::new(lifecycle.clone(), gear.clock.clone(), config.server.clone())?;
         let (events, happened) = mpsc::unbounded_channel();
         let (shutdown, watch) = watch::channel(false);
         let (service, open) = edge(&gateway, listener, address, config.server.threads)?;
-        let mut running = Self {
-            address,
-            config,
-            gateway,
-            lifecycle: lifecycle.clone(),
-            providers: HashMap::new(),
-            events,
-            program: gear.program,
-            shutdown,
-            services: Vec::new(),
-            open,
-        };
-        for (entry, options) in entries {
-            running.connect(&entry, options.as_ref()).await?;
+        let roster =
+            Roster::new(lifecycle.clone(), gateway.clone(), gear.clock, config.clone(), gear.program, events);
+        let services = Vec::new();
+        for (name, error) in roster.take(config.clone(), entries).await {
+            match error {
+                // A provider's API may be down, and its credential wrong, while others are well.
+                ProviderError::Unavailable(_) | ProviderError::Misconfigured(_) => {
+                    log::error!("provider {name}: {error}")
+                }
+                error => return Err(StartError::Provider { name, error }),
+            }
         }
-        running.rebuild_routes();
+        let mut running =
+            Self { address, config, gateway, lifecycle: lifecycle.clone(), roster, shutdown, services, open };
+        let addresses = lifecycle.clone();
+        running.services.push(tokio::spawn(async move { addresses.refresh_addresses().await }));
         running.services.push(tokio::spawn(listen_to_providers(lifecycle.clone(), happened)));
         let (sweeper, seen) = (Sweeper(lifecycle), watch.clone());
         running.services.push(tokio::spawn(async move { sweeper.start(seen).await }));
@@ -158,23 +148,9 @@ impl Running {
         self.gateway.set_settings(self.config.server.clone());
         self.lifecycle.set_limits(hold_limits(&self.config));
 
-        let gone: Vec<String> = self
-            .providers
-            .keys()
-            .filter(|name| !entries.iter().any(|(e, _)| e.name == **name))
-            .cloned()
-            .collect();
-        for name in gone {
-            if let Some(old) = self.providers.remove(&name) {
-                self.lifecycle.remove_provider(&old.name, &old.provider, &self.config.defaults).await;
-            }
+        for (name, error) in self.roster.take(self.config.clone(), entries).await {
+            log::error!("provider {name}: {error}; its apps stay as they were");
         }
-        for (entry, options) in entries {
-            if let Err(error) = self.connect(&entry, options.as_ref()).await {
-                log::error!("{error}; its apps stay as they were");
-            }
-        }
-        self.rebuild_routes();
         log::info!("the configuration is reloaded");
     }
 
@@ -194,7 +170,7 @@ impl Running {
         if left > 0 {
             log::warn!("{left} connections are cut");
         }
-        let providers = self.providers.values().map(|connected| connected.provider.clone());
+        let providers = self.roster.providers().await.into_iter();
         let mut stops: JoinSet<()> =
             providers.map(|provider| async move { provider.shutdown().await }).collect();
         while stops.join_next().await.is_some() {}
@@ -223,61 +199,6 @@ impl Running {
         .into_iter()
         .filter_map(|(what, differs)| differs.then_some(what))
         .collect()
-    }
-
-    /// Connects a new provider entry, or gives a known one its new options, and takes over the apps it lists.
-    async fn connect(
-        &mut self,
-        entry: &ProviderEntry,
-        options: &dyn ProviderConfig,
-    ) -> Result<(), StartError> {
-        let failed = |error| StartError::Provider { name: entry.name.clone(), error };
-        let (name, provider) = match self.providers.get(&entry.name) {
-            Some(known) => {
-                let changed = if known.kind == entry.kind {
-                    known.provider.reconfigure(options).await
-                } else {
-                    Err(crate::provider::NeedsRestart(format!("the type of provider {}", entry.name)))
-                };
-                if let Err(needs_restart) = changed {
-                    log::warn!("{needs_restart}; until then the old value stays");
-                }
-                (known.name.clone(), known.provider.clone())
-            }
-            None => {
-                let name: Arc<str> = entry.name.as_str().into();
-                let context = ProviderContext {
-                    name: name.clone(),
-                    state_dir: absolute(self.config.state_dir.clone()),
-                    program: self.program.clone(),
-                    events: self.events.clone(),
-                };
-                let provider = options.connect(context).map_err(failed)?;
-                let connected =
-                    Connected { name: name.clone(), kind: entry.kind.clone(), provider: provider.clone() };
-                self.providers.insert(entry.name.clone(), connected);
-                (name, provider)
-            }
-        };
-        let list = provider.list().await.map_err(failed)?;
-        let (defaults, domains) = (&self.config.defaults, &self.config.server.domains);
-        self.lifecycle.sync(&name, &provider, list, defaults, domains).await;
-        Ok(())
-    }
-
-    fn rebuild_routes(&self) {
-        let apps = self.lifecycle.apps();
-        let mut apps: Vec<_> = apps.values().collect();
-        apps.sort_by(|a, b| a.id.cmp(&b.id));
-        let claims = apps.into_iter().flat_map(|app| {
-            let hosts = app.settings().hosts.clone();
-            hosts.into_iter().map(|host| (host, app.clone()))
-        });
-        let (routes, refused) = RouteTable::new(claims);
-        for (host, app) in refused {
-            log::warn!("{host} is claimed by {} too, and leads to another app", app.id);
-        }
-        self.gateway.set_routes(routes);
     }
 }
 

@@ -10,6 +10,8 @@
     reason = "a test that cannot go on should say so loudly"
 )]
 
+#[path = "../simulators/mod.rs"]
+mod simulators;
 mod support;
 
 mod bad_input;

@@ -39,7 +39,7 @@ async fn an_app_is_told_its_port_in_every_way_it_may_ask_for() {
         .env("IN_A_VALUE", "http://127.0.0.1:{port}/");
     let loir = gateway([app]).start().await;
     let environment = environment(&loir, "hello").await;
-    let port = loir.app("hello").reached().unwrap().endpoint.address.port().to_string();
+    let port = loir.app("hello").reached().as_ref().unwrap().address().unwrap().port().to_string();
     assert_eq!(value(&environment, "PORT"), Some(&*port));
     assert_eq!(value(&environment, "IN_THE_COMMAND"), Some(&*port));
     assert_eq!(value(&environment, "IN_A_VALUE"), Some(&*format!("http://127.0.0.1:{port}/")));
@@ -51,7 +51,7 @@ async fn an_app_with_a_port_of_its_own_gets_it_at_every_start() {
     let loir = gateway([App::named("hello").with(&format!("port: {port}"))]).start().await;
     for _ in 0..3 {
         loir.wake("hello").await;
-        assert_eq!(loir.app("hello").reached().unwrap().endpoint.address.port(), port);
+        assert_eq!(loir.app("hello").reached().as_ref().unwrap().address().unwrap().port(), port);
         loir.put_to_sleep("hello").await;
     }
 }

@@ -33,6 +33,11 @@ impl Options {
         Self { node: Arc::new(node) }
     }
 
+    /// Where the entry stands.
+    pub fn at(&self) -> At {
+        self.node.at
+    }
+
     /// Reads the options as a `T`.
     ///
     /// Every problem goes to the list; what is wrong is left out, and the rest is read all the same, so `Some` does

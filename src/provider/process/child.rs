@@ -21,7 +21,7 @@ use nix::{
 use tokio::{process::Command, sync::watch, time};
 
 use super::{ProcessApp, census, keeper, output, port::Port};
-use crate::{app::Endpoint, provider::ProviderError};
+use crate::provider::ProviderError;
 
 /// What a child inherits of our environment. Not all of it: ours may hold the tokens of provider accounts.
 const INHERITED: &[&str] =
@@ -124,8 +124,8 @@ impl Child {
     }
 
     /// Where it was told to listen.
-    pub fn endpoint(&self) -> Endpoint {
-        Endpoint { address: SocketAddr::from((Ipv4Addr::LOCALHOST, self.port.number())) }
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port.number()))
     }
 
     /// Why it ended, if it has.

@@ -10,17 +10,19 @@ use serde::{
 use serde_json::{Value, json};
 
 use crate::{
-    app::Readiness,
     config::{
-        ProviderEntry,
+        Environment, ProviderEntry,
         problem::{At, Problems},
-        scalar::{HostName, Label, Port, Scalar, StatusRange, UrlPath},
+        scalar::{HostName, Label, Port, Scalar},
         secret::Secret,
         show::as_written,
         units::{self, Period, PositivePeriod},
         yaml::{Located, OneOrMany},
     },
-    provider::{AppSettings, DeclaredApp, Provider, ProviderConfig, ProviderContext, ProviderError},
+    provider::{
+        AppSettings, DeclaredApp, Provider, ProviderConfig, ProviderContext, ProviderError,
+        settings::{Ready, readiness, show_readiness},
+    },
 };
 
 /// The validated options of a `process` entry.
@@ -111,16 +113,6 @@ struct TypedApp {
     ready: Option<Ready>,
 }
 
-/// Which answer shows that an app is ready.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, expecting = "a map with `path` and `status`")]
-struct Ready {
-    /// What is asked with GET. Default: `/`.
-    path: Option<Located<UrlPath>>,
-    /// Status codes that count, alone or as a range. Default: `200-499`.
-    status: Option<Located<OneOrMany<StatusRange>>>,
-}
-
 /// A program and its arguments.
 struct Command(Vec<Located<String>>);
 
@@ -185,7 +177,11 @@ pub fn schema(generator: &mut SchemaGenerator) -> Schema {
 }
 
 /// Reads the options of an entry. What is wrong is told and left out, so that the rest can be checked further.
-pub fn configure(entry: &ProviderEntry, problems: &mut Problems) -> Option<Arc<dyn ProviderConfig>> {
+pub fn configure(
+    entry: &ProviderEntry,
+    _: &Environment,
+    problems: &mut Problems,
+) -> Option<Arc<dyn ProviderConfig>> {
     let typed: Typed = entry.options.decode(problems)?;
     let mut read = Entry {
         config: ProcessConfig {
@@ -285,6 +281,7 @@ impl Entry {
                 idle_timeout: typed.idle_timeout.map(|period| period.0),
                 wake_timeout: typed.wake_timeout.map(|period| period.0),
                 ready: readiness(typed.ready.as_ref(), problems),
+                ..AppSettings::default()
             },
         };
         let mut shown = needed.clone();
@@ -296,20 +293,6 @@ impl Entry {
         }
         Some((needed, shown))
     }
-}
-
-fn readiness(typed: Option<&Ready>, problems: &mut Problems) -> Readiness {
-    let mut ready = Readiness::default();
-    if let Some(path) = typed.and_then(|typed| typed.path.as_ref()) {
-        ready.path = path.value.0.clone();
-    }
-    if let Some(status) = typed.and_then(|typed| typed.status.as_ref()) {
-        if status.0.is_empty() && status.lost.is_empty() {
-            problems.push(status.at, "`status` is an empty list: the app would never be ready");
-        }
-        ready.status = status.value.0.iter().map(|range| (range.0, range.1)).collect();
-    }
-    ready
 }
 
 impl ProviderConfig for Entry {
@@ -368,15 +351,11 @@ impl ProviderConfig for ProcessConfig {
 }
 
 fn show_app(name: &str, app: &ProcessApp) -> Value {
-    let AppSettings { hosts, idle_timeout, wake_timeout, ready } = &app.settings;
-    let status = ready.status.iter().map(|(low, high)| match low == high {
-        true => low.to_string(),
-        false => format!("{low}-{high}"),
-    });
+    let AppSettings { hosts, idle_timeout, wake_timeout, ready, .. } = &app.settings;
     let mut shown = json!({
         "name": name,
         "command": app.command,
-        "ready": { "path": ready.path, "status": status.collect::<Vec<_>>() },
+        "ready": show_readiness(ready),
     });
     if let Some(cwd) = &app.cwd {
         shown["cwd"] = cwd.to_string_lossy().into();

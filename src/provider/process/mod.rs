@@ -25,8 +25,10 @@ use std::{
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 
-use super::{AppInfo, NeedsRestart, Provider, ProviderConfig, ProviderContext, ProviderError};
-use crate::app::{AppStatus, Endpoint, Formation};
+use super::{
+    AppInfo, BeforeStop, NeedsRestart, Provider, ProviderConfig, ProviderContext, ProviderError, Turn,
+};
+use crate::app::{AppStatus, Endpoint, Formation, WEB};
 
 mod census;
 mod child;
@@ -39,9 +41,6 @@ use child::Child;
 pub use config::{ProcessApp, ProcessConfig, configure, schema};
 use keeper::Keeper;
 use port::Port;
-
-/// The only process type there is.
-const WEB: &str = "web";
 
 fn connect(config: &ProcessConfig, context: ProviderContext) -> Result<Arc<dyn Provider>, ProviderError> {
     let keeper = match &context.program {
@@ -100,7 +99,7 @@ impl Processes {
             None => (AppStatus::Stopped, None),
             Some(Entry::Crashed(reason)) => (AppStatus::Crashed(reason.clone()), None),
             Some(Entry::Running(child)) => match child.exit() {
-                None => (AppStatus::Running, Some(child.endpoint())),
+                None => (AppStatus::Running, Some(Endpoint::Address(child.address()))),
                 Some(reason) => (AppStatus::Crashed(reason), None),
             },
         }
@@ -167,7 +166,7 @@ impl Processes {
         census.write(|| {
             let children = self.children();
             let running = children.iter().filter_map(|(app, entry)| match entry {
-                Entry::Running(child) => Some((app.clone(), child.group(), child.endpoint().address.port())),
+                Entry::Running(child) => Some((app.clone(), child.group(), child.address().port())),
                 Entry::Crashed(_) => None,
             });
             running.collect()
@@ -205,20 +204,28 @@ impl Provider for ProcessProvider {
         let config = self.0.config.load();
         let info = config.apps.iter().map(|(name, app)| {
             let (status, endpoint) = self.0.status_now(name);
-            AppInfo { name: name.clone(), status, endpoint, settings: app.settings.clone() }
+            AppInfo {
+                name: name.clone(),
+                key: None,
+                aliases: Vec::new(),
+                status,
+                endpoint,
+                left_alone: None,
+                settings: app.settings.clone(),
+            }
         });
         Ok(info.collect())
     }
 
-    async fn status(&self, app: &str) -> Result<(AppStatus, Option<Endpoint>), ProviderError> {
-        Ok(self.0.status_now(app))
+    async fn status(&self, app: &str) -> Result<AppStatus, ProviderError> {
+        Ok(self.0.status_now(app).0)
     }
 
-    async fn start(&self, app: &str, _: Option<&Formation>) -> Result<Endpoint, ProviderError> {
+    async fn start(&self, app: &str, _: Option<&Formation>, _: &Turn) -> Result<Endpoint, ProviderError> {
         let turn = self.0.turn(app);
         let _turn = turn.lock().await;
         if let Some(child) = self.0.running(app) {
-            return Ok(child.endpoint());
+            return Ok(Endpoint::Address(child.address()));
         }
         let config = self.0.config.load_full();
         let spec = config.apps.get(app).ok_or_else(|| ProviderError::NotFound(app.to_owned()))?;
@@ -228,20 +235,27 @@ impl Provider for ProcessProvider {
         }
         let marker = self.0.keeper.as_ref().map(|keeper| keeper.marker());
         let child = Child::spawn(app, spec, port, marker, self.0.log_file(app).as_deref())?;
-        let endpoint = child.endpoint();
+        let address = child.address();
         self.0.watch(app.to_owned(), child);
-        Ok(endpoint)
+        Ok(Endpoint::Address(address))
     }
 
-    async fn stop(&self, app: &str) -> Result<Formation, ProviderError> {
+    async fn before_stop(&self, app: &str) -> Result<BeforeStop, ProviderError> {
+        match self.0.running(app) {
+            Some(_) => Ok(BeforeStop::Runs(Formation::single(WEB))),
+            None => Ok(BeforeStop::Stopped),
+        }
+    }
+
+    async fn stop(&self, app: &str, _: &Formation) -> Result<(), ProviderError> {
         let turn = self.0.turn(app);
         let _turn = turn.lock().await;
         self.0.stop_child(app).await;
-        Ok(Formation::single(WEB))
+        Ok(())
     }
 
-    async fn busy(&self, _: &str) -> Result<Option<String>, ProviderError> {
-        Ok(None)
+    async fn give_up(&self, app: &str) -> Result<(), ProviderError> {
+        self.stop(app, &Formation::default()).await
     }
 
     async fn reconfigure(&self, config: &dyn ProviderConfig) -> Result<(), NeedsRestart> {

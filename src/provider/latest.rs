@@ -1,0 +1,77 @@
+//! `Latest`: one answer for all who ask at the same time.
+
+use std::sync::Arc;
+
+use tokio::{sync::Mutex, time::Instant};
+
+/// The latest answer to a question that costs a call, and when it was asked.
+pub struct Latest<T>(Mutex<Option<(Instant, Arc<T>)>>);
+
+impl<T> Default for Latest<T> {
+    fn default() -> Self {
+        Self(Mutex::new(None))
+    }
+}
+
+impl<T> Latest<T> {
+    /// An answer to a question that was asked at `since` or later: `ask` is only called if there is none, and by one
+    /// caller at a time, so those who come meanwhile share the next answer.
+    pub async fn since<E>(
+        &self,
+        since: Instant,
+        ask: impl AsyncFnOnce() -> Result<T, E>,
+    ) -> Result<Arc<T>, E> {
+        let mut latest = self.0.lock().await;
+        if let Some((asked, answer)) = &*latest
+            && *asked >= since
+        {
+            return Ok(answer.clone());
+        }
+        let asked = Instant::now();
+        let answer = Arc::new(ask().await?);
+        *latest = Some((asked, answer.clone()));
+        Ok(answer)
+    }
+
+    /// The latest answer, whenever that was.
+    pub async fn any(&self) -> Option<Arc<T>> {
+        self.0.lock().await.as_ref().map(|(_, answer)| answer.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicU32, Ordering},
+        time::Duration,
+    };
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_ask_at_once_share_one_answer_and_nobody_gets_an_old_one() {
+        let (latest, asked) = (Latest::default(), AtomicU32::new(0));
+        let ask = async || {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Ok::<_, ()>(asked.fetch_add(1, Ordering::SeqCst))
+        };
+        let now = Instant::now();
+        let (a, b, c) = tokio::join!(latest.since(now, ask), latest.since(now, ask), latest.since(now, ask));
+        assert_eq!((*a.unwrap(), *b.unwrap(), *c.unwrap()), (0, 0, 0));
+        // While the second question is on its way, a third comes: its answer must not be older than itself.
+        let (d, e) = tokio::join!(latest.since(Instant::now(), ask), async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            latest.since(Instant::now(), ask).await
+        });
+        assert_eq!((*d.unwrap(), *e.unwrap()), (1, 2));
+        assert_eq!(latest.any().await.map(|answer| *answer), Some(2));
+    }
+
+    #[tokio::test]
+    async fn a_question_that_failed_is_asked_again() {
+        let latest = Latest::<u32>::default();
+        let now = Instant::now();
+        assert_eq!(latest.since(now, async || Err("down")).await.unwrap_err(), "down");
+        assert_eq!(*latest.since(now, async || Ok::<_, &str>(7)).await.unwrap(), 7);
+    }
+}

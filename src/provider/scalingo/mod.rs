@@ -1,0 +1,451 @@
+//! `type: scalingo`: apps of a Scalingo account.
+//!
+//! A region is one API with one list of apps, which tells every app's state in one call; so states are always read from
+//! the list, and who asks at the same time shares the answer. A stop scales every type to 0, a start scales back.
+//!
+//! | call | when |
+//! |---|---|
+//! | `POST /v1/tokens/exchange` | once an hour |
+//! | `GET /v1/apps` | on the interval, and to see what became of a start or a stop |
+//! | `GET .../containers`, `GET .../autoscalers`, `GET .../ps` | right before a stop |
+//! | `GET .../containers` | right before a start: somebody may have started it |
+//! | `POST .../scale` | the stop and the start |
+//! | `PATCH .../autoscalers/{id}` | after a start, for those that were on: scaling by hand turns them off |
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod` (here) | the provider |
+//! | `config` | its options |
+//! | `region` | one region's API |
+//! | `token` | the hourly token |
+//! | `wire` | what the API says |
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use serde_json::json;
+use tokio::{
+    sync::{OnceCell, Semaphore},
+    time::Instant,
+};
+
+use super::{
+    AppInfo, BeforeStop, NeedsRestart, Provider, ProviderConfig, ProviderContext, ProviderError, Turn,
+    api::{Account, Accounts, Api, ApiError, Call, Credential, Fixed, Plain, Priority, Renewed, segment},
+    restore::{at_most_one, restore},
+};
+use crate::app::{AppStatus, Endpoint, Formation, Origin, Processes, RouterPage};
+
+mod config;
+mod region;
+mod token;
+mod wire;
+
+pub use config::{Regions, ScalingoConfig, configure, schema};
+use region::{Outcome, Region};
+
+/// The router answers for an app that does not run with a page of its own, and names its reason in this field
+/// (doc.scalingo.com, "Routing").
+static ROUTER: RouterPage =
+    RouterPage { status: &[502, 503, 504], fields: &[("x-scalingo-error", "")], certain: true };
+
+/// Between two looks at what became of a scale.
+const LOOK_EVERY: Duration = Duration::from_secs(3);
+
+/// A container has 30 s to end after SIGTERM (doc.scalingo.com, "Container management"), and the platform its own delays.
+const STOP_TAKES: Duration = Duration::from_secs(100);
+
+/// Tries of a scale that the app was too busy for, or that may have got lost.
+const TRIES: u32 = 40;
+
+/// The provider: whatever a reload may replace is in the connection.
+struct Scalingo {
+    accounts: Arc<Accounts>,
+    connection: ArcSwap<Connection>,
+}
+
+/// One credential, and what was seen with it.
+struct Connection {
+    config: Arc<ScalingoConfig>,
+    account: Arc<Account>,
+    api: Api,
+    /// The entry's name, for logs.
+    name: Arc<str>,
+    regions: OnceCell<Vec<Arc<Region>>>,
+    /// Which app a name means, as of the last list.
+    apps: ArcSwap<HashMap<String, Place>>,
+    /// The platform wants one operation to end before the next begins; two at a time have been found to work.
+    stops: Semaphore,
+}
+
+/// Where an app is: its region, and its name there.
+#[derive(Clone)]
+struct Place {
+    region: Arc<Region>,
+    name: String,
+}
+
+fn connect(config: &ScalingoConfig, context: &ProviderContext) -> Result<Arc<dyn Provider>, ProviderError> {
+    let connection = Connection::new(config, context.name.clone(), &context.accounts)?;
+    let connection = ArcSwap::from_pointee(connection);
+    Ok(Arc::new(Scalingo { accounts: context.accounts.clone(), connection }))
+}
+
+impl Connection {
+    fn new(config: &ScalingoConfig, name: Arc<str>, accounts: &Accounts) -> Result<Self, ProviderError> {
+        let token = config.api_token.expose();
+        let account = accounts.open("scalingo", token, config.paas.limits);
+        let api = |credential: Arc<dyn Credential>| {
+            let (base, timeout) = (&config.auth_url, config.paas.operation_timeout);
+            Api::new(base, account.clone(), credential, Arc::new(Plain), timeout)
+        };
+        let exchange = token::Exchange { api: api(Arc::new(Fixed::basic("", token)?))? };
+        Ok(Self {
+            // One short-lived token for all regions.
+            api: api(Arc::new(Renewed::new(exchange)))?,
+            config: Arc::new(config.clone()),
+            account,
+            name,
+            regions: OnceCell::new(),
+            apps: ArcSwap::default(),
+            stops: Semaphore::new(2),
+        })
+    }
+
+    /// With new options of the same account.
+    fn with(&self, config: &ScalingoConfig) -> Self {
+        Self {
+            config: Arc::new(config.clone()),
+            account: self.account.clone(),
+            api: self.api.clone(),
+            name: self.name.clone(),
+            regions: self.regions.clone(),
+            apps: ArcSwap::new(self.apps.load_full()),
+            stops: Semaphore::new(2),
+        }
+    }
+
+    async fn regions(&self) -> Result<&[Arc<Region>], ProviderError> {
+        let regions = self.regions.get_or_try_init(|| self.find_regions()).await?;
+        Ok(regions)
+    }
+
+    async fn find_regions(&self) -> Result<Vec<Arc<Region>>, ProviderError> {
+        let config = &self.config;
+        let region = |name: &str, url: &str| -> Result<_, ProviderError> {
+            Ok(Arc::new(Region::new(name, self.api.at(url)?)))
+        };
+        match &config.regions {
+            Regions::Named(names) => names
+                .iter()
+                .map(|name| {
+                    let usual = format!("https://api.{name}.scalingo.com");
+                    region(name, config.paas.api_url.as_ref().unwrap_or(&usual))
+                })
+                .collect(),
+            Regions::All => {
+                let listed: wire::Regions =
+                    self.api.call(Call::get("/v1/regions", Priority::List)).await?.json()?;
+                listed.regions.iter().map(|one| region(&one.name, &one.api)).collect()
+            }
+        }
+    }
+
+    fn place(&self, app: &str) -> Result<Place, ProviderError> {
+        self.apps.load().get(app).cloned().ok_or_else(|| ProviderError::NotFound(app.to_owned()))
+    }
+
+    fn info(&self, name: &str, app: &wire::App, region: &Region) -> AppInfo {
+        let config = &self.config;
+        let own = config.own.as_ref().is_some_and(|(at, own)| *at == region.name && *own == app.name);
+        let left_alone = match app.status.as_str() {
+            _ if own => Some("it is this gateway itself".to_owned()),
+            "new" => Some("it was never deployed".to_owned()),
+            word => match status(word) {
+                AppStatus::Unknown(word) => Some(format!("its state is `{word}`, and nobody here knows it")),
+                _ => None,
+            },
+        };
+        AppInfo {
+            name: name.to_owned(),
+            key: Some(app.id.clone()),
+            aliases: Vec::new(),
+            status: status(&app.status),
+            endpoint: Some(endpoint(app, &region.name)),
+            left_alone,
+            settings: config.paas.settings(&[name, &app.name]),
+        }
+    }
+
+    /// Scales, and does not give up because the app is busy with something else. `wanted` is asked each time.
+    async fn scale_back(
+        &self,
+        place: &Place,
+        saved: Option<&Formation>,
+        turn: &Turn,
+    ) -> Result<Formation, ProviderError> {
+        let mut fits = true;
+        for _ in 0..TRIES {
+            let current = place.region.formation(&place.name, Priority::Wake, turn).await?;
+            if current.0.is_empty() {
+                return Err(ProviderError::Refused("it was never deployed: it has no process types".into()));
+            }
+            let mut wanted = restore(&current, saved);
+            if !fits {
+                wanted = at_most_one(&wanted);
+            }
+            if wanted.is_empty() {
+                self.revive(place, &current, turn).await?;
+                return Ok(wanted);
+            }
+            match place.region.scale(&place.name, &wanted, Priority::Wake, turn).await? {
+                Outcome::Accepted => return Ok(wanted),
+                Outcome::NeverDeployed => {
+                    return Err(ProviderError::Refused("it was never deployed".into()));
+                }
+                Outcome::NoChange => return Ok(wanted),
+                Outcome::DoesNotFit(reason) if fits => {
+                    log::warn!(
+                        "{}/{}: what ran before does not fit any more ({reason}): one process of each type is started",
+                        self.name,
+                        place.name
+                    );
+                    fits = false;
+                }
+                Outcome::DoesNotFit(reason) => return Err(ProviderError::Refused(reason)),
+                Outcome::TypeGone => {}
+                // A deployment, or a stop that is not over yet.
+                Outcome::Busy | Outcome::NotKnown => tokio::time::sleep(LOOK_EVERY).await,
+            }
+        }
+        Err(ProviderError::Failed("it stayed busy with something else for too long".into()))
+    }
+
+    /// Its containers are wanted already: then they run, or the platform has given up on them.
+    async fn revive(&self, place: &Place, current: &Formation, turn: &Turn) -> Result<(), ProviderError> {
+        if current.is_empty() {
+            return Err(ProviderError::Refused("it has no process type that answers requests".into()));
+        }
+        let app = place.region.look(&place.name, Instant::now(), Priority::Wake).await?;
+        if app.status != "crashed" {
+            return Ok(());
+        }
+        let path = format!("/v1/apps/{}/restart", segment(&place.name));
+        let waiting = |estimate| turn.wait(estimate);
+        let call = Call::post(path, Priority::Wake).json(&json!({})).waiting(&waiting);
+        let restarted = place.region.api.call(call).await;
+        turn.come();
+        match restarted {
+            Ok(_) | Err(ApiError::Ambiguous(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Scaling by hand has turned them off.
+    async fn turn_autoscalers_on(&self, place: &Place, formation: &Formation) {
+        for id in formation.0.values().filter_map(|processes| processes.autoscaler.as_ref()) {
+            let path = format!("/v1/apps/{}/autoscalers/{}", segment(&place.name), segment(id));
+            let on = json!({ "autoscaler": { "disabled": false } });
+            // Absolute, so twice is the same as once.
+            let call = Call::patch(path, Priority::Wake).json(&on).repeatable();
+            if let Err(error) = place.region.api.call(call).await {
+                log::warn!(
+                    "{}/{}: its autoscaler {id} cannot be turned on again: {error}",
+                    self.name,
+                    place.name
+                );
+            }
+        }
+    }
+}
+
+impl Connection {
+    async fn list(&self) -> Result<Vec<AppInfo>, ProviderError> {
+        let mut places: HashMap<String, Place> = HashMap::new();
+        let mut infos = Vec::new();
+        for region in self.regions().await? {
+            for app in region.list(Instant::now(), Priority::List).await?.iter() {
+                // An account may use one name in each region: then the later region's app is named with it.
+                let name = match places.contains_key(&app.name) {
+                    false => app.name.clone(),
+                    true => format!("{}-{}", app.name, region.name),
+                };
+                infos.push(self.info(&name, app, region));
+                places.insert(name, Place { region: region.clone(), name: app.name.clone() });
+            }
+        }
+        self.apps.store(Arc::new(places));
+        Ok(infos)
+    }
+
+    async fn status(&self, app: &str) -> Result<AppStatus, ProviderError> {
+        let place = self.place(app)?;
+        let listed = place.region.look(&place.name, Instant::now(), Priority::Readiness).await?;
+        let status = status(&listed.status);
+        let web_only = self.config.paas.settings(&[app, &place.name]).stop == crate::app::StopTypes::Web;
+        if web_only && status == AppStatus::Running {
+            // Its workers alone make it "running".
+            let formation =
+                place.region.formation(&place.name, Priority::Readiness, &Turn::default()).await?;
+            let web = formation.0.get(crate::app::WEB).map_or(0, |web| web.amount);
+            return Ok(if web == 0 { AppStatus::Stopped } else { status });
+        }
+        Ok(status)
+    }
+
+    async fn start(
+        &self,
+        app: &str,
+        formation: Option<&Formation>,
+        turn: &Turn,
+    ) -> Result<Endpoint, ProviderError> {
+        let place = self.place(app)?;
+        let started = self.scale_back(&place, formation, turn).await?;
+        self.turn_autoscalers_on(&place, &started).await;
+        place.region.endpoint(&place.name).await
+    }
+
+    async fn before_stop(&self, app: &str) -> Result<BeforeStop, ProviderError> {
+        let place = self.place(app)?;
+        let region = &place.region;
+        match region.look(&place.name, Instant::now(), Priority::Stop).await?.status.as_str() {
+            "running" => {}
+            "stopped" => return Ok(BeforeStop::Stopped),
+            other => return Ok(BeforeStop::Busy(format!("it is {other}"))),
+        }
+        if region.runs_one_off(&place.name).await? {
+            return Ok(BeforeStop::Busy("a one-off container runs".into()));
+        }
+        Ok(BeforeStop::Runs(region.formation_to_keep(&place.name).await?))
+    }
+
+    async fn stop(&self, app: &str, formation: &Formation) -> Result<(), ProviderError> {
+        let place = self.place(app)?;
+        let region = &place.region;
+        let _one_of_two = self.stops.acquire().await;
+        let running = formation.0.iter().filter(|(_, processes)| processes.amount > 0);
+        let nothing = Formation(running.map(|(name, _)| (name.clone(), Processes::default())).collect());
+        match region.scale(&place.name, &nothing, Priority::Stop, &Turn::default()).await? {
+            Outcome::Accepted | Outcome::NotKnown => {}
+            Outcome::NoChange | Outcome::NeverDeployed | Outcome::TypeGone => {}
+            Outcome::Busy => return Err(ProviderError::Failed("it is busy with something else".into())),
+            Outcome::DoesNotFit(reason) => return Err(ProviderError::Refused(reason)),
+        }
+        let began = Instant::now();
+        let mut pause = Duration::from_secs(1);
+        while began.elapsed() < STOP_TAKES {
+            tokio::time::sleep(pause).await;
+            pause = LOOK_EVERY;
+            match self.status(app).await {
+                Ok(AppStatus::Stopped) => return Ok(()),
+                // It is being stopped, or the list is a little behind.
+                Ok(AppStatus::Starting | AppStatus::Stopping) => {}
+                Ok(_) if began.elapsed() < 2 * LOOK_EVERY => {}
+                Ok(other) => {
+                    return Err(ProviderError::Failed(format!("it was told to stop and is {other:?}")));
+                }
+                Err(error @ ProviderError::Unavailable(_)) => log::warn!("{}/{app}: {error}", self.name),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(ProviderError::Failed(format!("it was told to stop and has not within {STOP_TAKES:?}")))
+    }
+}
+
+#[async_trait]
+impl Provider for Scalingo {
+    async fn list(&self) -> Result<Vec<AppInfo>, ProviderError> {
+        self.connection.load_full().list().await
+    }
+
+    fn list_every(&self) -> Option<Duration> {
+        Some(self.connection.load().config.paas.list_every)
+    }
+
+    async fn status(&self, app: &str) -> Result<AppStatus, ProviderError> {
+        self.connection.load_full().status(app).await
+    }
+
+    async fn start(
+        &self,
+        app: &str,
+        formation: Option<&Formation>,
+        turn: &Turn,
+    ) -> Result<Endpoint, ProviderError> {
+        self.connection.load_full().start(app, formation, turn).await
+    }
+
+    async fn before_stop(&self, app: &str) -> Result<BeforeStop, ProviderError> {
+        self.connection.load_full().before_stop(app).await
+    }
+
+    async fn stop(&self, app: &str, formation: &Formation) -> Result<(), ProviderError> {
+        self.connection.load_full().stop(app, formation).await
+    }
+
+    async fn reconfigure(&self, config: &dyn ProviderConfig) -> Result<(), NeedsRestart> {
+        let old = self.connection.load_full();
+        let Some(new) = config.as_any().downcast_ref::<ScalingoConfig>() else {
+            return Err(NeedsRestart(format!("the type of provider {}", old.name)));
+        };
+        let next = if new.reaches_like(&old.config) {
+            old.account.forgive();
+            old.account.budget().limit(new.paas.limits);
+            old.with(new)
+        } else {
+            Connection::new(new, old.name.clone(), &self.accounts)
+                .map_err(|error| NeedsRestart(format!("provider {} ({error})", old.name)))?
+        };
+        self.connection.store(Arc::new(next));
+        Ok(())
+    }
+}
+
+/// Scalingo's words (developers.scalingo.com, "Get a precise application").
+fn status(word: &str) -> AppStatus {
+    match word {
+        // While an app restarts, the old containers serve until the new ones are ready.
+        "running" | "restarting" => AppStatus::Running,
+        // Up or down: whoever asked for it knows.
+        "scaling" | "booting" => AppStatus::Starting,
+        "stopped" | "new" => AppStatus::Stopped,
+        "crashed" => AppStatus::Crashed("the platform gave it up after repeated crashes".into()),
+        other => AppStatus::Unknown(other.to_owned()),
+    }
+}
+
+/// The name that the platform gave it: `url` may be the very domain that leads to this gateway.
+fn endpoint(app: &wire::App, region: &str) -> Endpoint {
+    let given = app.base_url.as_deref().and_then(|url| Origin::parse(url, &ROUTER));
+    let origin = given.unwrap_or_else(|| Origin {
+        tls: true,
+        host: format!("{}.{region}.scalingo.io", app.name),
+        port: 443,
+        connect: None,
+        router: &ROUTER,
+    });
+    Endpoint::Origin(Arc::new(origin))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_app_is_reached_at_the_name_that_the_platform_gave_it() {
+        let app = |base_url: Option<&str>| wire::App {
+            id: "1".into(),
+            name: "shop".into(),
+            status: "running".into(),
+            base_url: base_url.map(str::to_owned),
+        };
+        for (base_url, expected) in [
+            (Some("https://shop.osc-fr1.scalingo.io"), "https://shop.osc-fr1.scalingo.io"),
+            (None, "https://shop.osc-secnum-fr1.scalingo.io"),
+            (Some(""), "https://shop.osc-secnum-fr1.scalingo.io"),
+        ] {
+            assert_eq!(endpoint(&app(base_url), "osc-secnum-fr1").to_string(), expected);
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! One region's API.
+
+use std::{sync::Arc, time::Duration};
+
+use http::StatusCode;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::{endpoint, wire};
+use crate::{
+    app::{Endpoint, Formation},
+    provider::{
+        ProviderError, Turn,
+        api::{Api, ApiError, Call, Priority, Refusal, segment},
+        latest::Latest,
+    },
+};
+
+/// More pages than this are a loop.
+const MOST_PAGES: u32 = 100;
+
+/// One region, and what it last said.
+pub struct Region {
+    /// `osc-fr1`.
+    pub name: String,
+    /// Its API.
+    pub api: Api,
+    apps: Latest<Vec<wire::App>>,
+}
+
+/// What became of a scale.
+pub enum Outcome {
+    /// It is under way.
+    Accepted,
+    /// It runs like that already.
+    NoChange,
+    /// It was noted, and nothing starts: there is nothing to start.
+    NeverDeployed,
+    /// The app is being deployed, scaled or restarted: later.
+    Busy,
+    /// One of the types does not exist any more.
+    TypeGone,
+    /// The amount or size is not allowed, with the reason.
+    DoesNotFit(String),
+    /// It may have been done or not.
+    NotKnown,
+}
+
+impl Region {
+    /// The region `name` at `api`.
+    pub fn new(name: &str, api: Api) -> Self {
+        Self { name: name.to_owned(), api, apps: Latest::default() }
+    }
+
+    /// All apps, as of `since` or later.
+    pub async fn list(
+        &self,
+        since: Instant,
+        priority: Priority,
+    ) -> Result<Arc<Vec<wire::App>>, ProviderError> {
+        Ok(self.apps.since(since, async || self.fetch(priority).await).await?)
+    }
+
+    async fn fetch(&self, priority: Priority) -> Result<Vec<wire::App>, ApiError> {
+        let mut apps = Vec::new();
+        let mut path = "/v1/apps".to_owned();
+        for _ in 0..MOST_PAGES {
+            let page: wire::Apps = self.api.call(Call::get(path, priority)).await?.json()?;
+            apps.extend(page.apps);
+            match page.meta.and_then(|meta| meta.pagination).and_then(|pagination| pagination.next_page) {
+                Some(next) => path = format!("/v1/apps?page={next}"),
+                None => return Ok(apps),
+            }
+        }
+        Err(ApiError::Malformed("the list of apps has no end".into()))
+    }
+
+    /// One app, as of `since` or later.
+    pub async fn look(
+        &self,
+        app: &str,
+        since: Instant,
+        priority: Priority,
+    ) -> Result<wire::App, ProviderError> {
+        let apps = self.list(since, priority).await?;
+        apps.iter()
+            .find(|one| one.name == app)
+            .cloned()
+            .ok_or_else(|| ProviderError::NotFound(app.to_owned()))
+    }
+
+    /// Where it is reached, as far as is known.
+    pub async fn endpoint(&self, app: &str) -> Result<Endpoint, ProviderError> {
+        let apps = self.apps.any().await.unwrap_or_default();
+        let app = apps.iter().find(|one| one.name == app);
+        app.map(|app| endpoint(app, &self.name))
+            .ok_or_else(|| ProviderError::Failed("it is not in the list any more".into()))
+    }
+
+    /// How many of each type are wanted.
+    pub async fn formation(
+        &self,
+        app: &str,
+        priority: Priority,
+        turn: &Turn,
+    ) -> Result<Formation, ProviderError> {
+        let waiting = |estimate: Duration| turn.wait(estimate);
+        let call = Call::get(format!("/v1/apps/{}/containers", segment(app)), priority).waiting(&waiting);
+        let reply = self.api.call(call).await;
+        turn.come();
+        let containers: wire::Containers = reply.map_err(|error| missing(app, error))?.json()?;
+        Ok(containers.formation(Vec::new()))
+    }
+
+    /// The same, with the autoscalers that are on: what must come back after a sleep.
+    pub async fn formation_to_keep(&self, app: &str) -> Result<Formation, ProviderError> {
+        let get = |what: &str| Call::get(format!("/v1/apps/{}/{what}", segment(app)), Priority::Stop);
+        let autoscalers: wire::Autoscalers = self.api.call(get("autoscalers")).await?.json()?;
+        let containers: wire::Containers = self.api.call(get("containers")).await?.json()?;
+        Ok(containers.formation(autoscalers.autoscalers))
+    }
+
+    /// Whether somebody runs a command in a container of its own.
+    pub async fn runs_one_off(&self, app: &str) -> Result<bool, ProviderError> {
+        let call = Call::get(format!("/v1/apps/{}/ps", segment(app)), Priority::Stop);
+        let running: wire::Running = self.api.call(call).await?.json()?;
+        let alive = |state: &str| matches!(state, "running" | "booting" | "starting");
+        Ok(running.containers.iter().any(|one| one.process_type == "one-off" && alive(&one.state)))
+    }
+
+    /// Sets the amounts of these types; the others stay as they are, and so do all sizes.
+    pub async fn scale(
+        &self,
+        app: &str,
+        formation: &Formation,
+        priority: Priority,
+        turn: &Turn,
+    ) -> Result<Outcome, ProviderError> {
+        let containers: Vec<Value> = formation
+            .0
+            .iter()
+            .map(|(name, processes)| json!({ "name": name, "amount": processes.amount }))
+            .collect();
+        let waiting = |estimate: Duration| turn.wait(estimate);
+        let path = format!("/v1/apps/{}/scale", segment(app));
+        let call = Call::post(path, priority).json(&json!({ "containers": containers })).waiting(&waiting);
+        let scaled = self.api.call(call).await;
+        turn.come();
+        match scaled {
+            Ok(reply) if reply.status == StatusCode::ACCEPTED => Ok(Outcome::Accepted),
+            Ok(_) => Ok(Outcome::NeverDeployed),
+            Err(ApiError::Ambiguous(reason)) => {
+                log::warn!("{app}: {reason}; its state is read again");
+                Ok(Outcome::NotKnown)
+            }
+            Err(ApiError::Status(refusal)) => refused(app, &refusal),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Scalingo's refusals of a scale (developers.scalingo.com, "Scale an application", and what its tools have met).
+fn refused(app: &str, refusal: &Refusal) -> Result<Outcome, ProviderError> {
+    let body: Value = serde_json::from_slice(&refusal.reply.body).unwrap_or_default();
+    let says =
+        |key: &str, word: &str| body.get(key).and_then(Value::as_str).is_some_and(|text| text.contains(word));
+    match refusal.reply.status.as_u16() {
+        400 if says("error", "no change") => Ok(Outcome::NoChange),
+        404 if says("resource", "container_type") => Ok(Outcome::TypeGone),
+        404 => Err(ProviderError::NotFound(app.to_owned())),
+        409 => Ok(Outcome::Busy),
+        // The words differ by what it is busy with; the key is always the same.
+        422 if body.pointer("/errors/app").is_some() => Ok(Outcome::Busy),
+        422 => Ok(Outcome::DoesNotFit(refusal.to_string())),
+        _ => Err(ProviderError::Refused(refusal.to_string())),
+    }
+}
+
+fn missing(app: &str, error: ApiError) -> ProviderError {
+    match error.status() {
+        Some(StatusCode::NOT_FOUND) => ProviderError::NotFound(app.to_owned()),
+        _ => error.into(),
+    }
+}

@@ -1,0 +1,93 @@
+//! A provider's router says that it has no app to give a request to, while we believe that the app is awake: somebody
+//! stopped it, or it crashed, and we have not heard of it. Its page is not shown. The provider is asked, and if it
+//! agrees, the request is held as if it had come to a sleeping app.
+
+use pingora_core::{Error, ErrorType, Result, upstreams::peer::HttpPeer};
+use pingora_http::RequestHeader;
+use pingora_proxy::Session;
+use std::time::Duration;
+
+use super::{Gateway, RequestContext, forward, hold::Held};
+use crate::{app::Author, lifecycle::Admission};
+
+/// The answer that is there is passed on if the provider's takes longer: it may be the app's own.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const TURNED_AWAY: ErrorType = ErrorType::Custom("the provider's router has no app for it");
+
+impl Gateway {
+    /// An answer that may be the router's. `Ok` if it is to be passed on.
+    pub(super) async fn doubt_answer(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestContext,
+        author: Author,
+    ) -> Result<()> {
+        let Some(app) = ctx.app().cloned() else { return Ok(()) };
+        let runs = tokio::time::timeout(PATIENCE, self.0.lifecycle.confirm(&app)).await.unwrap_or(true);
+        if runs || session.was_upgraded() {
+            ctx.believed = true;
+            return Ok(());
+        }
+        ctx.in_flight = None;
+        ctx.app = Some(app);
+        ctx.origin = None;
+        (ctx.turned_away, ctx.certain) = (true, author == Author::Router);
+        Error::e_explain(TURNED_AWAY, "the app does not run").map_err(|error| error.into_up())
+    }
+
+    /// A request that was turned away comes again: it waits as if it had just arrived. Once is enough: the next answer is
+    /// passed on, whatever it is.
+    pub(super) async fn come_again(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<()> {
+        let admission = match self.admit(session.req_header(), ctx) {
+            Ok(admission) => admission,
+            Err(problem) => return Error::e_explain(ErrorType::HTTPStatus(problem.status), problem.detail),
+        };
+        match self.wait(session, ctx, admission).await? {
+            Held::Awake => {
+                (ctx.turned_away, ctx.believed) = (false, true);
+                Ok(())
+            }
+            held => {
+                ctx.held = Some(held);
+                Error::e_explain(TURNED_AWAY, "the app is not awake yet")
+            }
+        }
+    }
+
+    /// What to tell a client whose request was turned away, and cannot or need not come again now. Whatever it was, the
+    /// app is wanted: it is woken.
+    pub(super) fn turned_away(&self, request: &RequestHeader, ctx: &mut RequestContext) -> Option<Held> {
+        if !ctx.turned_away {
+            return None;
+        }
+        let held = ctx.held.take().or_else(|| match self.admit(request, ctx).ok()? {
+            Admission::Forward(in_flight) => Some(Held::Waking(in_flight.app().clone())),
+            Admission::Hold(waking) => Some(Held::Waking(waking.app().clone())),
+            Admission::Refuse(refused) => Some(Held::Refused(refused)),
+        });
+        held.or_else(|| ctx.app.clone().map(Held::Waking))
+    }
+
+    /// The app's host name has no known address: DNS may not have answered yet.
+    pub(super) async fn look_up(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestContext,
+    ) -> Result<Box<HttpPeer>> {
+        let app = ctx.in_flight.as_ref().map(|in_flight| in_flight.app().clone());
+        let reached = app.and_then(|app| app.reached().clone());
+        let Some(reached) = reached else {
+            // It crashed between its admission and now.
+            return Error::e_explain(ErrorType::HTTPStatus(502), "the app is gone");
+        };
+        reached.looked_up().await;
+        match reached.address() {
+            Some(address) => {
+                ctx.origin = forward::origin(&reached);
+                Ok(Box::new(forward::peer(&reached, address, &ctx.settings, session.req_header())))
+            }
+            None => Error::e_explain(ErrorType::HTTPStatus(502), "the app's host name has no address"),
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! `Roster`: who is there. Asks every provider for its apps, at start, on an interval, and after a reload, and builds the
+//! routes from the answers.
+//!
+//! A provider that cannot be asked changes nothing: its apps stay as they were, and it is asked again later, ever more
+//! rarely. One whose credential is wrong is not asked again before a reload.
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Mutex, mpsc},
+    task::JoinHandle,
+};
+
+use super::absolute;
+use crate::{
+    app::{AppId, Endpoint},
+    clock::Clock,
+    config::{Config, ProviderEntry, SharedApp},
+    lifecycle::{Claim, Lifecycle, Listed, ManagedApp, Policy, Replicas},
+    provider::{
+        Accounts, NeedsRestart, Provider, ProviderConfig, ProviderContext, ProviderError, ProviderEvent,
+    },
+    proxy::Gateway,
+    routing::RouteTable,
+};
+
+/// The first pause after a list that failed; each further one is twice as long, up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// Everyone who was listed, and where they are reached. A handle: clones are the same.
+#[derive(Clone)]
+pub struct Roster(Arc<Inner>);
+
+struct Inner {
+    lifecycle: Arc<Lifecycle>,
+    gateway: Gateway,
+    clock: Clock,
+    events: mpsc::UnboundedSender<ProviderEvent>,
+    program: Option<PathBuf>,
+    accounts: Arc<Accounts>,
+    /// Held while a list is taken over, so that lists never overtake each other.
+    now: Mutex<Now>,
+}
+
+struct Now {
+    config: Config,
+    /// In the order of the file, which decides who has a name that several claim.
+    entries: Vec<Connected>,
+    /// The collisions that have been told.
+    told: HashSet<(String, AppId)>,
+}
+
+struct Connected {
+    name: Arc<str>,
+    kind: String,
+    provider: Arc<dyn Provider>,
+    /// Asks for the list, again and again.
+    watch: Option<JoinHandle<()>>,
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        if let Some(watch) = &self.watch {
+            watch.abort();
+        }
+    }
+}
+
+impl Roster {
+    /// Nobody, yet.
+    pub fn new(
+        lifecycle: Arc<Lifecycle>,
+        gateway: Gateway,
+        clock: Clock,
+        config: Config,
+        program: Option<PathBuf>,
+        events: mpsc::UnboundedSender<ProviderEvent>,
+    ) -> Self {
+        let now = Mutex::new(Now { config, entries: Vec::new(), told: HashSet::new() });
+        let accounts = Arc::default();
+        Self(Arc::new(Inner { lifecycle, gateway, clock, events, program, accounts, now }))
+    }
+
+    /// Makes the entries equal to those of `config`, and asks each for its apps. Returns the problems of each entry that
+    /// has some; its apps stay as they were.
+    pub async fn take(
+        &self,
+        config: Config,
+        options: Vec<(ProviderEntry, Arc<dyn ProviderConfig>)>,
+    ) -> Vec<(String, ProviderError)> {
+        let mut problems = Vec::new();
+        let connected = {
+            let mut now = self.0.now.lock().await;
+            now.config = config;
+            now.told.clear();
+            let mut known: HashMap<String, Connected> =
+                now.entries.drain(..).map(|entry| (entry.name.to_string(), entry)).collect();
+            for (entry, options) in &options {
+                match self.connect(&now.config, entry, options.as_ref(), known.remove(&entry.name)).await {
+                    Ok(entry) => now.entries.push(entry),
+                    Err(error) => problems.push((entry.name.clone(), error)),
+                }
+            }
+            for gone in known.into_values() {
+                self.0.lifecycle.remove_provider(&gone.name, &gone.provider);
+            }
+            self.rebuild_routes(&mut now);
+            now.entries.iter().map(|entry| (entry.name.clone(), entry.provider.clone())).collect::<Vec<_>>()
+        };
+        // All at once: one that hangs keeps nobody else waiting.
+        let lists = connected.into_iter().map(|(name, provider)| {
+            let roster = self.clone();
+            tokio::spawn(async move {
+                let result = roster.list(&name, &provider).await;
+                roster.watch(&name, &provider, result.as_ref().err().cloned()).await;
+                result.map_err(|error| (name.to_string(), error))
+            })
+        });
+        for list in lists.collect::<Vec<_>>() {
+            if let Ok(Err(problem)) = list.await {
+                problems.push(problem);
+            }
+        }
+        problems
+    }
+
+    /// The providers, for the end.
+    pub async fn providers(&self) -> Vec<Arc<dyn Provider>> {
+        let mut now = self.0.now.lock().await;
+        for entry in &mut now.entries {
+            if let Some(watch) = entry.watch.take() {
+                watch.abort();
+            }
+        }
+        now.entries.iter().map(|entry| entry.provider.clone()).collect()
+    }
+
+    /// Connects a new provider entry, or gives a known one its new options.
+    async fn connect(
+        &self,
+        config: &Config,
+        entry: &ProviderEntry,
+        options: &dyn ProviderConfig,
+        known: Option<Connected>,
+    ) -> Result<Connected, ProviderError> {
+        if let Some(mut known) = known {
+            let changed = match known.kind == entry.kind {
+                true => known.provider.reconfigure(options).await,
+                false => Err(NeedsRestart(format!("the type of provider {}", entry.name))),
+            };
+            if let Err(needs_restart) = changed {
+                log::warn!("{needs_restart}; until then the old value stays");
+            }
+            if let Some(watch) = known.watch.take() {
+                watch.abort();
+            }
+            return Ok(known);
+        }
+        let name: Arc<str> = entry.name.as_str().into();
+        let context = ProviderContext {
+            name: name.clone(),
+            state_dir: absolute(config.state_dir.clone()),
+            program: self.0.program.clone(),
+            events: self.0.events.clone(),
+            accounts: self.0.accounts.clone(),
+        };
+        let provider = options.connect(context)?;
+        Ok(Connected { name, kind: entry.kind.clone(), provider, watch: None })
+    }
+
+    /// One list, from the question to the routes.
+    async fn list(&self, name: &Arc<str>, provider: &Arc<dyn Provider>) -> Result<(), ProviderError> {
+        let asked = self.0.clock.now();
+        let apps = provider.list().await?;
+        let mut now = self.0.now.lock().await;
+        if !now.entries.iter().any(|entry| Arc::ptr_eq(&entry.provider, provider)) {
+            // A reload has taken the entry out meanwhile.
+            return Ok(());
+        }
+        let lifecycle = &self.0.lifecycle;
+        let knew_some = lifecycle.apps().keys().any(|id| id.provider == *name);
+        if apps.is_empty() && knew_some && provider.list_every().is_some() {
+            let text = "it lists no app at all, though it did before: taken for an error, nothing changes";
+            return Err(ProviderError::Failed(text.into()));
+        }
+        let listed = Listed { name: name.clone(), provider: provider.clone(), apps, asked };
+        lifecycle.sync(listed, &now.policy()).await;
+        self.rebuild_routes(&mut now);
+        Ok(())
+    }
+
+    /// Goes on asking, for as long as the entry is there.
+    async fn watch(&self, name: &Arc<str>, provider: &Arc<dyn Provider>, failed: Option<ProviderError>) {
+        let mut now = self.0.now.lock().await;
+        let Some(entry) = now.entries.iter_mut().find(|entry| Arc::ptr_eq(&entry.provider, provider)) else {
+            return;
+        };
+        let (roster, name, provider) = (self.clone(), name.clone(), provider.clone());
+        if provider.list_every().is_some() {
+            let task = tokio::spawn(async move { roster.ask_again(name, provider, failed).await });
+            if let Some(before) = entry.watch.replace(task) {
+                before.abort();
+            }
+        }
+    }
+
+    async fn ask_again(
+        &self,
+        name: Arc<str>,
+        provider: Arc<dyn Provider>,
+        mut failed: Option<ProviderError>,
+    ) {
+        let mut pause = FIRST_PAUSE;
+        while let Some(every) = provider.list_every() {
+            let wait = match &failed {
+                None => every,
+                Some(ProviderError::Misconfigured(_)) => return,
+                Some(_) => {
+                    let wait = pause.min(every);
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    wait
+                }
+            };
+            // A tenth more or less, so that many gateways and many entries do not ask in step.
+            tokio::time::sleep(wait.mul_f64(0.9 + 0.2 * fastrand::f64())).await;
+            let again = self.list(&name, &provider).await;
+            match &again {
+                Ok(()) if failed.is_some() => log::info!("provider {name}: can be asked again"),
+                Ok(()) => {}
+                Err(error) => log::warn!("provider {name}: {error}; its apps stay as they were"),
+            }
+            if again.is_ok() {
+                pause = FIRST_PAUSE;
+            }
+            failed = again.err();
+        }
+    }
+
+    fn rebuild_routes(&self, now: &mut Now) {
+        let apps = self.0.lifecycle.apps();
+        let (routes, refused) = RouteTable::new(claims(now, &apps));
+        for app in apps.values() {
+            if let Some(Endpoint::Origin(origin)) = &app.known().endpoint
+                && routes.find(&origin.host).is_some()
+            {
+                let reason = "its own host name leads back to this gateway";
+                self.0.lifecycle.leave_alone(app, reason);
+                if now.told.insert((origin.host.clone(), app.id.clone())) {
+                    log::warn!("{}: {reason} ({}): give it a host name of its own", app.id, origin.host);
+                }
+            }
+        }
+        for (host, replicas) in refused {
+            let id = replicas.iter().next().map(|app| app.id.clone());
+            if let Some(id) = id.filter(|id| now.told.insert((host.clone(), id.clone()))) {
+                log::warn!("{host} is claimed by {id} too, and leads to another app");
+            }
+        }
+        self.0.gateway.set_routes(routes);
+    }
+}
+
+impl Now {
+    fn policy(&self) -> Policy {
+        let config = &self.config;
+        Policy {
+            defaults: config.defaults.clone(),
+            domains: config.server.domains.clone(),
+            manage: config.manage.clone(),
+        }
+    }
+
+    /// How early an entry stands in the file.
+    fn rank(&self, provider: &str) -> usize {
+        self.entries.iter().position(|entry| *entry.name == *provider).unwrap_or(usize::MAX)
+    }
+}
+
+/// Who claims which host name, the best claim first: what is written down, then names, then other names; and of equal
+/// claims the earlier entry's.
+fn claims(now: &Now, apps: &HashMap<AppId, Arc<ManagedApp>>) -> Vec<(String, Arc<Replicas>)> {
+    let shared = now.config.apps.iter().filter_map(|shared| {
+        let places = shared.replicas.iter().filter_map(|id| apps.get(id).cloned());
+        Some((shared, Arc::new(Replicas::new(places)?)))
+    });
+    let mut claims: Vec<_> = shared
+        .flat_map(|(shared, replicas): (&SharedApp, _)| {
+            let names = now.config.server.domains.iter().map(|domain| format!("{}.{domain}", shared.name));
+            let hosts = names.chain(shared.hosts.iter().cloned()).collect::<Vec<_>>();
+            hosts.into_iter().map(move |host| (host, replicas.clone()))
+        })
+        .collect();
+    // Its name at each of its places is no collision.
+    let spoken_for: HashSet<(String, AppId)> = claims
+        .iter()
+        .flat_map(|(host, replicas)| replicas.iter().map(|app| (host.clone(), app.id.clone())))
+        .collect();
+    let mut single: Vec<_> = apps
+        .values()
+        .flat_map(|app| {
+            let rank = now.rank(&app.id.provider);
+            let replicas = Arc::new(Replicas::from(app.clone()));
+            let hosts = app.settings().hosts.clone();
+            hosts.into_iter().map(move |(host, claim)| (claim, rank, host, replicas.clone(), app.id.clone()))
+        })
+        .filter(|(claim, _, host, _, id)| {
+            *claim == Claim::Written || !spoken_for.contains(&(host.clone(), id.clone()))
+        })
+        .collect();
+    single.sort_by(|a, b| (a.0, a.1, &a.2, &a.4).cmp(&(b.0, b.1, &b.2, &b.4)));
+    // One app may claim a host twice, by what is written and by its name.
+    single.dedup_by(|a, b| (&a.2, &a.4) == (&b.2, &b.4));
+    claims.extend(single.into_iter().map(|(_, _, host, replicas, _)| (host, replicas)));
+    claims
+}
