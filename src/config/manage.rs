@@ -33,22 +33,35 @@ impl Manage {
 }
 
 /// A pattern for names: `*` stands for anything, `?` for one character. With a `/` in it, it is for `provider/name`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Pattern {
-    /// As written.
+    /// As written in the file, for people: parts of it may come from the environment.
     pub text: String,
     matcher: WildMatch,
+    full: bool,
+}
+
+impl std::fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
 }
 
 impl Pattern {
     /// Any text is a pattern.
     pub fn new(text: &str) -> Self {
-        Self { text: text.to_owned(), matcher: WildMatch::new(text) }
+        Self { text: text.to_owned(), matcher: WildMatch::new(text), full: text.contains('/') }
+    }
+
+    /// The same, with the text to show to people.
+    #[must_use]
+    pub fn shown_as(self, text: String) -> Self {
+        Self { text, ..self }
     }
 
     /// Whether it is for `app`.
     pub fn fits(&self, app: &AppId) -> bool {
-        match self.text.contains('/') {
+        match self.full {
             true => self.matcher.matches(&app.to_string()),
             false => self.matcher.matches(&app.name),
         }

@@ -47,9 +47,8 @@ pub fn show(checked: &Checked, options: Vec<Value>) -> Result<String, serde_yaml
         |patterns: &[super::Pattern]| patterns.iter().map(|one| one.text.clone()).collect::<Vec<_>>();
     shown["manage"] =
         json!({ "include": patterns(&config.manage.include), "exclude": patterns(&config.manage.exclude) });
-    if !config.apps.is_empty() {
-        let app = |app: &super::SharedApp| json!({ "name": app.name, "hosts": app.hosts, "replicas": app.replicas });
-        shown["apps"] = config.apps.iter().map(app).collect();
+    if !checked.shared.is_empty() {
+        shown["apps"] = checked.shared.clone().into();
     }
     let entries = config.providers.iter().zip(&checked.names).zip(options);
     let entries = entries.map(|((entry, name), options)| {

@@ -14,6 +14,7 @@ use super::{
     interpolate::Environment,
     problem::{At, Problems, suggest},
     scalar::{HostName, Label, Listen, Scalar},
+    show,
     yaml::{Kind, Located, Node, OneOrMany, Options, decode},
 };
 use crate::app::{AppId, Timeouts};
@@ -33,8 +34,8 @@ pub struct Checked {
     pub state_dir: Option<String>,
     /// The name of each provider entry as written, and where.
     pub names: Vec<Located<String>>,
-    /// The name of each shared app, and where; its host names, and where.
-    pub shared: Vec<(Located<String>, Vec<(String, At)>)>,
+    /// Each shared app as written.
+    pub shared: Vec<serde_json::Value>,
 }
 
 /// Reads the tree. Every problem goes to the list, and what is wrong is left out or at its default.
@@ -204,8 +205,11 @@ fn defaults(typed: file::Defaults, problems: &mut Problems) -> Timeouts {
 }
 
 fn manage(typed: file::Manage) -> Manage {
-    let patterns =
-        |typed: OneOrMany<Located<Pattern>>| typed.0.into_iter().map(|pattern| pattern.value).collect();
+    let pattern = |typed: Located<Pattern>| {
+        let text = show::as_written(&typed, &typed.text);
+        typed.value.shown_as(text)
+    };
+    let patterns = |typed: OneOrMany<Located<Pattern>>| typed.0.into_iter().map(pattern).collect();
     let default = Manage::default();
     Manage {
         include: typed.include.map_or(default.include, patterns),
@@ -213,14 +217,13 @@ fn manage(typed: file::Manage) -> Manage {
     }
 }
 
-type Shared = ((Located<String>, Vec<(String, At)>), SharedApp);
-
 fn apps(
     typed: Vec<Located<file::SharedApp>>,
     providers: &[Located<String>],
     problems: &mut Problems,
-) -> Vec<Shared> {
-    let mut apps: Vec<Shared> = Vec::new();
+) -> Vec<(serde_json::Value, SharedApp)> {
+    let mut apps: Vec<(serde_json::Value, SharedApp)> = Vec::new();
+    let mut names: Vec<Located<String>> = Vec::new();
     for app in typed {
         if app.lacks("name", &app.name) {
             problems.push(app.at, "`name` is missing: an app needs one");
@@ -230,11 +233,13 @@ fn apps(
                 .push(app.at, "`replicas` is missing: say where the app is, as `[paris/shop, heroku/shop]`");
         }
         let (Some(name), Some(typed)) = (&app.name, &app.replicas) else { continue };
-        if let Some(((first, _), _)) = apps.iter().find(|((_, _), known)| known.name == name.0) {
-            problems
-                .push(name.at, format!("the app name `{}` is taken at line {}", name.written, first.at.line));
+        if let Some(first) = names.iter().find(|known| known.value == name.0) {
+            let message = format!("the app name `{}` is taken at line {}", name.written, first.at.line);
+            problems.push(name.at, message);
             continue;
         }
+        let (at, written) = (name.at, name.written.clone());
+        names.push(Located { at, written, ..Located::nowhere(name.0.clone()) });
         let mut replicas: Vec<AppId> = Vec::new();
         for replica in &typed.value.0 {
             let shown = &replica.written;
@@ -260,13 +265,16 @@ fn apps(
         if typed.value.0.is_empty() && typed.lost.is_empty() {
             problems.push(typed.at, "`replicas` is an empty list: say where the app is");
         }
-        let hosts: Vec<(String, At)> =
-            app.hosts.iter().flat_map(|hosts| &hosts.0).map(|host| (host.0.clone(), host.at)).collect();
-        let located =
-            Located { at: name.at, written: name.written.clone(), ..Located::nowhere(name.0.clone()) };
+        let hosts: Vec<_> = app.hosts.iter().flat_map(|hosts| &hosts.0).collect();
         if !replicas.is_empty() {
-            let hosts_of = hosts.iter().map(|(host, _)| host.clone()).collect();
-            apps.push(((located, hosts), SharedApp { name: name.0.clone(), hosts: hosts_of, replicas }));
+            let written = |place: &Located<String>| show::as_written(place, place);
+            let shown = serde_json::json!({
+                "name": show::as_written(name, &name.0),
+                "hosts": hosts.iter().map(|host| show::as_written(host, &host.0)).collect::<Vec<_>>(),
+                "replicas": typed.value.0.iter().map(written).collect::<Vec<_>>(),
+            });
+            let hosts = hosts.iter().map(|host| host.0.clone()).collect();
+            apps.push((shown, SharedApp { name: name.0.clone(), hosts, replicas }));
         }
     }
     apps

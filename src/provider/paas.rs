@@ -17,6 +17,7 @@ use crate::{
         problem::{At, Problems},
         scalar::{Count, HostName, Scalar},
         secret::Secret,
+        show::as_written,
         units::{self, PositivePeriod},
         yaml::{Located, OneOrMany},
     },
@@ -37,6 +38,7 @@ pub struct Paas {
     pub every_app: AppSettings,
     /// By name.
     pub apps: BTreeMap<String, AppSettings>,
+    shown: Value,
 }
 
 /// What a provider does unless the entry says otherwise.
@@ -184,6 +186,7 @@ impl Paas {
         }
         let mut apps: BTreeMap<String, AppSettings> = BTreeMap::new();
         let mut places: Vec<(String, At)> = Vec::new();
+        let mut shown_apps = Vec::new();
         for app in typed.apps.unwrap_or_default() {
             let Some(name) = &app.name else {
                 if app.lacks("name", &app.name) {
@@ -204,9 +207,18 @@ impl Paas {
                 stop: app.stop.unwrap_or(every_app.stop),
                 contain: app.containment.unwrap_or(every_app.contain),
             };
+            let mut as_typed = settings.clone();
+            let hosts = app.hosts.iter().flat_map(|hosts| &hosts.0);
+            as_typed.hosts = hosts.map(|host| as_written(host, &host.0)).collect();
+            if let Some(path) = app.ready.as_ref().and_then(|ready| ready.path.as_ref()) {
+                as_typed.ready.path = as_written(path, &path.0);
+            }
+            shown_apps.push(show_app(&as_written(name, name), &as_typed));
             apps.insert(name.value.clone(), settings);
         }
-        Self {
+        let shown_url = typed.api_url.as_ref().map(|url| as_written(url, &url.0));
+        let mut paas = Self {
+            shown: Value::Null,
             api_url: typed.api_url.map(|url| url.value.0),
             operation_timeout: typed
                 .operation_timeout
@@ -215,7 +227,9 @@ impl Paas {
             limits,
             every_app,
             apps,
-        }
+        };
+        paas.shown = paas.show_with(shown_url, shown_apps);
+        paas
     }
 
     /// What the entry says of an app, by the first of its names that it mentions.
@@ -223,8 +237,12 @@ impl Paas {
         names.iter().find_map(|name| self.apps.get(*name)).unwrap_or(&self.every_app).clone()
     }
 
-    /// For `loir config show`.
+    /// For `loir config show`: what came from the environment is shown as it was written.
     pub fn show(&self) -> Value {
+        self.shown.clone()
+    }
+
+    fn show_with(&self, api_url: Option<String>, apps: Vec<Value>) -> Value {
         let mut shown = json!({
             "operation_timeout": units::duration(self.operation_timeout),
             "list_every": units::duration(self.list_every),
@@ -235,14 +253,14 @@ impl Paas {
             "stop": self.every_app.stop,
             "containment": self.every_app.contain,
         });
-        if let Some(url) = &self.api_url {
-            shown["api_url"] = url.as_str().into();
+        if let Some(url) = api_url {
+            shown["api_url"] = url.into();
         }
         if let Some(wake) = self.every_app.wake_timeout {
             shown["wake_timeout"] = units::duration(wake).into();
         }
-        if !self.apps.is_empty() {
-            shown["apps"] = self.apps.iter().map(|(name, app)| show_app(name, app)).collect();
+        if !apps.is_empty() {
+            shown["apps"] = apps.into();
         }
         shown
     }

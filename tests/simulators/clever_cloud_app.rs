@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     api::uuid,
-    due::{Due, Timing},
+    due::{Due, Timing, earlier},
 };
 
 /// How a deployment ends.
@@ -137,6 +137,14 @@ impl App {
         let deployment = deployment.to_owned();
         let one = |number| Instance { id: uuid(), number, deployment: deployment.clone(), state };
         self.instances.extend((0..self.instances_wanted).map(one));
+    }
+
+    /// So much time passes at once.
+    pub fn pass(&mut self, time: Duration) {
+        self.due.pass(time);
+        for row in &mut self.deployments {
+            row.listed_at = earlier(row.listed_at, time);
+        }
     }
 
     fn end(&mut self, deployment: &str, ending: Ending) {

@@ -27,6 +27,13 @@ impl<E> Due<E> {
         Some(self.0.remove(index))
     }
 
+    /// So much time passes at once: everything happens earlier by it.
+    pub fn pass(&mut self, time: Duration) {
+        for (at, _) in &mut self.0 {
+            *at = earlier(*at, time);
+        }
+    }
+
     /// Nothing of that will happen.
     pub fn clear(&mut self) {
         self.0.clear();
@@ -36,6 +43,11 @@ impl<E> Due<E> {
     pub fn keep(&mut self, keep: impl Fn(&E) -> bool) {
         self.0.retain(|(_, event)| keep(event));
     }
+}
+
+/// The instant so long before.
+pub fn earlier(at: Instant, by: Duration) -> Instant {
+    at.checked_sub(by).unwrap_or_else(Instant::now)
 }
 
 /// How long an app takes for what it does, and how far the API's word is from the truth.

@@ -55,6 +55,9 @@ pub trait Platform: Send + Sync + 'static {
         self.set_timing(app, Timing { late_ms, ..self.timing(app) });
     }
 
+    /// So much time passes at once for the app. With timings of an hour, a test moves the app by hand.
+    fn pass(&self, app: &str, time: Duration);
+
     /// The next starts of the app fail, after its boot time.
     fn fail_boots(&self, app: &str, times: usize);
 

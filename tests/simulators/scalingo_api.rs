@@ -65,7 +65,7 @@ impl Inner {
             return if world.retry_after { answer.header("retry-after", wait.as_secs() + 1) } else { answer };
         }
         let bearer = asked.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
-        if !bearer.and_then(|jwt| world.jwts.get(jwt)).is_some_and(|end| *end > now) {
+        if bearer.and_then(|jwt| world.jwts.get(jwt)).is_none_or(|end| *end <= now) {
             return error(401, "invalid or expired authentication token");
         }
         let segments = asked.segments();

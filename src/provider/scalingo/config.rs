@@ -11,6 +11,7 @@ use crate::{
         problem::Problems,
         scalar::Label,
         secret::Secret,
+        show::as_written,
         yaml::{Located, OneOrMany},
     },
     provider::{
@@ -22,6 +23,9 @@ use crate::{
 
 /// Where tokens are exchanged and regions are listed.
 const AUTH: &str = "https://auth.scalingo.com";
+
+/// The one that is open to everybody.
+const REGION: &str = "osc-fr1";
 
 /// What the platform's own command line tool reads.
 const TOKEN: &str = "SCALINGO_API_TOKEN";
@@ -46,6 +50,7 @@ pub struct ScalingoConfig {
     pub auth_url: String,
     /// The app that the gateway itself runs as, if it runs there: its region and its name.
     pub own: Option<(String, String)>,
+    shown: Value,
 }
 
 /// The regions of an entry.
@@ -100,10 +105,25 @@ pub fn configure(
         let help = "create one in the dashboard, and set SCALINGO_API_TOKEN or write `api_token: ${NAME}`";
         problems.push_with_help(at, "a Scalingo account needs an `api_token`", help);
     }
-    let regions = match typed.regions {
-        Some(regions) if regions.value.0.iter().any(|region| region.0 == "all") => Regions::All,
-        Some(regions) => Regions::Named(regions.value.0.into_iter().map(|region| region.value.0).collect()),
-        None => Regions::Named(vec![typed.region.map_or_else(|| "osc-fr1".into(), |region| region.value.0)]),
+    let mut shown = paas.show();
+    shown["api_token"] = "***".into();
+    shown["auth_url"] =
+        typed.auth_url.as_ref().map_or_else(|| AUTH.into(), |url| as_written(url, &url.0)).into();
+    let written = |region: &Located<Label>| as_written(region, &region.0);
+    let regions = match (typed.regions, typed.region) {
+        (Some(regions), _) if regions.value.0.iter().any(|region| region.0 == "all") => {
+            shown["regions"] = "all".into();
+            Regions::All
+        }
+        (Some(regions), _) => {
+            shown["regions"] = regions.value.0.iter().map(written).collect();
+            Regions::Named(regions.value.0.into_iter().map(|region| region.value.0).collect())
+        }
+        (None, region) => {
+            let region = region.unwrap_or_else(|| Located::nowhere(Label(REGION.to_owned())));
+            shown["region"] = written(&region).into();
+            Regions::Named(vec![region.value.0])
+        }
     };
     // Set in every container of the platform.
     let own = env.get("REGION_NAME").zip(env.get("APP")).filter(|_| env.get("CONTAINER").is_some());
@@ -113,6 +133,7 @@ pub fn configure(
         api_token: token?,
         auth_url: typed.auth_url.map_or_else(|| AUTH.into(), |url| url.value.0),
         own: own.map(|(region, app)| (region.to_owned(), app.to_owned())),
+        shown,
     }))
 }
 
@@ -143,14 +164,7 @@ impl ProviderConfig for ScalingoConfig {
     }
 
     fn show(&self) -> Value {
-        let mut shown = self.paas.show();
-        shown["regions"] = match &self.regions {
-            Regions::All => "all".into(),
-            Regions::Named(names) => names.clone().into(),
-        };
-        shown["api_token"] = "***".into();
-        shown["auth_url"] = self.auth_url.as_str().into();
-        shown
+        self.shown.clone()
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -16,6 +16,7 @@ use loir::{
 };
 use tokio::{io::AsyncReadExt, net::TcpStream};
 
+pub mod paas;
 pub mod program;
 pub mod wire;
 
