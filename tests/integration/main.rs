@@ -18,6 +18,7 @@ mod bad_input;
 mod cell;
 mod config;
 mod holding;
+mod paas;
 mod platform;
 mod process;
 mod proxying;

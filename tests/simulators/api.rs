@@ -218,7 +218,7 @@ impl Api {
             let fault = state
                 .faults
                 .iter_mut()
-                .find_map(|fault| fault.strikes(&method, &path).then(|| fault.clone()));
+                .find_map(|fault| fault.strikes(&door, &method, &path).then(|| fault.clone()));
             state.faults.retain(|fault| !fault.is_spent());
             (state.outage, fault)
         };

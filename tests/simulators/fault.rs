@@ -9,6 +9,7 @@ use super::api::Answer;
 /// `sim.fault(Fault::on("POST", "*/scale").times(2).drops_after())`
 #[derive(Clone, Debug)]
 pub struct Fault {
+    door: Option<String>,
     method: String,
     path: String,
     skips: usize,
@@ -40,6 +41,7 @@ impl Fault {
     /// For the next call with this method (`*`: any) and a path that matches (see [`matches`]).
     pub fn on(method: &str, path: &str) -> Self {
         Self {
+            door: None,
             method: method.into(),
             path: path.into(),
             skips: 0,
@@ -47,6 +49,12 @@ impl Fault {
             delay: Duration::ZERO,
             harm: Harm::Late,
         }
+    }
+
+    /// Only at this one of several APIs: a region of Scalingo's.
+    pub fn at(mut self, door: &str) -> Self {
+        self.door = Some(door.into());
+        self
     }
 
     /// Lets so many matching calls pass before.
@@ -133,8 +141,9 @@ impl Fault {
     }
 
     /// Whether it is for this call; if so, one of its times is used up.
-    pub(super) fn strikes(&mut self, method: &str, path: &str) -> bool {
-        let mut strikes = self.times > 0 && matches(&self.method, &self.path, method, path);
+    pub(super) fn strikes(&mut self, door: &str, method: &str, path: &str) -> bool {
+        let here = self.door.as_ref().is_none_or(|wanted| wanted == door);
+        let mut strikes = here && self.times > 0 && matches(&self.method, &self.path, method, path);
         if strikes && self.skips > 0 {
             self.skips -= 1;
             strikes = false;

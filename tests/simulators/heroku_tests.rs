@@ -83,6 +83,8 @@ async fn heroku_accepts_a_start_twice_and_holds_requests_meanwhile() {
     sim.set_answers_changed_only(true);
     assert_eq!(body(quantity(&sim, "shop", "web", 0).await).await.as_array().unwrap().len(), 1);
     assert_eq!(sim.state("shop"), "down");
+    assert!(!sim.is_running("shop"), "the router lets go of it at once");
+    assert_eq!(visit(&sim, "shop", "/x").await.status(), 503);
     sim.pass("shop", HOUR);
     assert_eq!(sim.state("shop"), "none");
     assert_eq!(sim.stops("shop"), 1);
