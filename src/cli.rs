@@ -70,8 +70,13 @@ enum Command {
     /// Check a configuration and tell every problem at once
     ///
     /// Nothing is opened, asked or started. Exits with 0 if the configuration is fine, else with 1.
-    #[command(after_help = "Example:\n  loir check -c conf/loir.yaml && systemctl reload loir")]
-    Check,
+    #[command(after_help = "Examples:\n  loir check -c conf/loir.yaml && systemctl reload loir\n  \
+                            loir check --online    what is in the accounts, and how it would be reached")]
+    Check {
+        /// Also sign in to every provider and list its apps: states, host names, collisions. Changes nothing there.
+        #[arg(long)]
+        online: bool,
+    },
     /// Show the configuration in effect, or its JSON Schema
     Config {
         #[command(subcommand)]
@@ -114,7 +119,7 @@ pub fn main() -> ExitCode {
     match command {
         None | Some(Command::Run) => run(file.config, &env),
         Some(Command::Demo { port }) => demo::run(port),
-        Some(Command::Check) => check(file.config, &env),
+        Some(Command::Check { online }) => check(file.config, online, &env),
         Some(Command::Config { what: Config::Show }) => show(file.config, &env),
         Some(Command::Config { what: Config::Schema }) => schema(),
         Some(Command::Healthcheck { address }) => healthcheck(address, &env),
@@ -130,11 +135,24 @@ fn run(config: Option<PathBuf>, env: &Environment) -> ExitCode {
     }
 }
 
-fn check(config: Option<PathBuf>, env: &Environment) -> ExitCode {
+fn check(config: Option<PathBuf>, online: bool, env: &Environment) -> ExitCode {
     match look_up(config, env).and_then(|path| Ok((load(&path, env)?, path))) {
-        Ok((plan, path)) => say(&format!("{}: fine: {}", path.display(), plan.summary())),
+        Ok((plan, path)) => {
+            let fine = say(&format!("{}: fine: {}", path.display(), plan.summary()));
+            if online { check_online(&plan) } else { fine }
+        }
         Err(complaint) => complain(&complaint),
     }
+}
+
+fn check_online(plan: &Plan) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(&format!("cannot start: {error}")),
+    };
+    let (found, fine) = runtime.block_on(server::check_online(plan));
+    say(found.trim_end());
+    if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn show(config: Option<PathBuf>, env: &Environment) -> ExitCode {

@@ -2,9 +2,9 @@
 
 use std::io::Write;
 
-use env_logger::{Builder, Env, WriteStyle, fmt::Formatter};
+use env_logger::{Builder, Env, Logger, WriteStyle, fmt::Formatter};
 use log::{
-    Record,
+    LevelFilter, Log, Metadata, Record,
     kv::{Key, Value, VisitSource},
 };
 
@@ -17,6 +17,35 @@ pub enum Style {
     Operator,
     /// Somebody at a terminal who tries the demo: only what happens to apps, one calm line each.
     Demo,
+}
+
+/// Whoever writes whole headers and bodies into the log below these levels, cookies and credentials included: they never
+/// get there, whatever `LOIR_LOG` says.
+const DISCREET: &[(&str, LevelFilter)] = &[
+    ("pingora_core::protocols", LevelFilter::Info),
+    ("pingora_proxy", LevelFilter::Info),
+    ("hyper", LevelFilter::Debug),
+    ("h2", LevelFilter::Debug),
+];
+
+/// Lets through what `LOIR_LOG` wants, but for what nobody should want.
+struct Discreet(Logger);
+
+impl Log for Discreet {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        let most = DISCREET.iter().find(|(module, _)| metadata.target().starts_with(module));
+        most.is_none_or(|(_, most)| metadata.level() <= *most) && self.0.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            self.0.log(record);
+        }
+    }
+
+    fn flush(&self) {
+        self.0.flush();
+    }
 }
 
 /// Sets the process's logger, once.
@@ -36,8 +65,12 @@ pub fn init(style: Style) {
         Style::Operator if json => builder.format(as_json),
         Style::Operator => builder.format(as_text),
     };
+    let logger = builder.build();
+    let most = logger.filter();
     // A second call (as in tests) leaves the first logger in place.
-    let _ = builder.try_init();
+    if log::set_boxed_logger(Box::new(Discreet(logger))).is_ok() {
+        log::set_max_level(most);
+    }
 }
 
 fn as_text(out: &mut Formatter, record: &Record<'_>) -> std::io::Result<()> {

@@ -8,6 +8,7 @@
 //! | `load` | from a text to a plan |
 //! | `logging` | log lines |
 //! | `health` | `loir healthcheck` |
+//! | `online` | `loir check --online` |
 //!
 //! Pingora's `Server` is not used: it sleeps its whole grace period at every end, panics when a port is taken, and has
 //! no reload. What it is made of (`Service`, `HttpProxy`, `BackgroundService`) is, and runs the same here and in tests.
@@ -27,11 +28,13 @@ use tokio::{
 mod health;
 pub mod load;
 pub mod logging;
+mod online;
 mod roster;
 mod running;
 
 pub use health::healthcheck;
 pub use load::{Plan, Source, load};
+pub use online::check_online;
 pub use running::{Gear, Running, StartError};
 
 use crate::{clock::Clock, config::Environment};

@@ -14,10 +14,12 @@
 mod simulators;
 mod support;
 
+mod account;
 mod bad_input;
 mod cell;
 mod config;
 mod holding;
+mod origin;
 mod paas;
 mod platform;
 mod process;

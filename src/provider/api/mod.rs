@@ -73,6 +73,8 @@ pub struct Api {
     account: Arc<Account>,
     credential: Arc<dyn Credential>,
     quirks: Arc<dyn Quirks>,
+    /// A secret that calls do not carry, and that must not be in the provider's words either.
+    hidden: Option<Arc<str>>,
     pace: Pace,
 }
 
@@ -108,7 +110,16 @@ impl Api {
             .map_err(|error| ApiError::Misconfigured(error::reason(error)))?;
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-        Ok(Self { client, base: base_url(base)?, headers, account, credential, quirks, pace: PACE })
+        Ok(Self {
+            client,
+            base: base_url(base)?,
+            headers,
+            account,
+            credential,
+            quirks,
+            hidden: None,
+            pace: PACE,
+        })
     }
 
     /// The same account, credential and connections at another base: another region.
@@ -120,6 +131,13 @@ impl Api {
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
+        self
+    }
+
+    /// Keeps a secret that calls do not carry (they carry what was exchanged for it) out of the provider's words too.
+    #[must_use]
+    pub fn hiding(mut self, secret: &str) -> Self {
+        self.hidden = Some(secret.into());
         self
     }
 
@@ -174,7 +192,7 @@ impl Api {
                         return Err(self.account.refuse(&refusal.to_string()));
                     }
                     if let Some(reason) = self.quirks.misconfigured(&refusal.reply) {
-                        return Err(self.account.refuse(&clean(&reason, &authorization)));
+                        return Err(self.account.refuse(&self.clean(&reason, &authorization)));
                     }
                     let passing = matches!(status.as_u16(), 500 | 502 | 503 | 504);
                     match call.repeat {
@@ -250,10 +268,26 @@ impl Api {
 
     fn refusal(&self, reply: Reply, authorization: &HeaderValue) -> Refusal {
         Refusal {
-            code: self.quirks.code(&reply).map(|code| clean(&code, authorization)),
-            message: clean(&self.quirks.message(&reply), authorization),
+            code: self.quirks.code(&reply).map(|code| self.clean(&code, authorization)),
+            message: self.clean(&self.quirks.message(&reply), authorization),
             reply,
         }
+    }
+
+    /// A provider's words for a log: short, harmless, and without the credential, should the provider have repeated it.
+    fn clean(&self, words: &str, authorization: &HeaderValue) -> String {
+        let mut words = words.to_owned();
+        let value = authorization.to_str().unwrap_or_default();
+        for part in value.split([' ', '"', ',']).flat_map(|part| part.split("%26")) {
+            let decoded = BASE64_STANDARD.decode(part).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+            let pair = decoded.unwrap_or_default();
+            for secret in [part].into_iter().chain(pair.split(':')).chain(self.hidden.as_deref()) {
+                if secret.len() >= 8 && !secret.starts_with("oauth_") {
+                    words = words.replace(secret, "[secret]");
+                }
+            }
+        }
+        reply::excerpt(&words)
     }
 
     /// Stays on the base's host, and means what it says: no `..` climbs out of a path with a name from outside.
@@ -314,22 +348,6 @@ async fn read(mut answer: reqwest::Response) -> Result<Bytes, Failure> {
 fn marked(mut value: HeaderValue) -> HeaderValue {
     value.set_sensitive(true);
     value
-}
-
-/// A provider's words for a log: short, harmless, and without the credential, should the provider have repeated it.
-fn clean(words: &str, authorization: &HeaderValue) -> String {
-    let mut words = words.to_owned();
-    let value = authorization.to_str().unwrap_or_default();
-    for part in value.split([' ', '"', ',']).flat_map(|part| part.split("%26")) {
-        let decoded = BASE64_STANDARD.decode(part).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-        let pair = decoded.unwrap_or_default();
-        for secret in [part].into_iter().chain(pair.split(':')) {
-            if secret.len() >= 8 && !secret.starts_with("oauth_") {
-                words = words.replace(secret, "[secret]");
-            }
-        }
-    }
-    reply::excerpt(&words)
 }
 
 fn log_call(call: &Call<'_>, url: &Url, sent: Instant, answer: &Result<Reply, Failure>) {

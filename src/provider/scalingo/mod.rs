@@ -103,7 +103,7 @@ impl Connection {
         let exchange = token::Exchange { api: api(Arc::new(Fixed::basic("", token)?))? };
         Ok(Self {
             // One short-lived token for all regions.
-            api: api(Arc::new(Renewed::new(exchange)))?,
+            api: api(Arc::new(Renewed::new(exchange)))?.hiding(token),
             config: Arc::new(config.clone()),
             account,
             name,

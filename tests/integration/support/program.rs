@@ -30,10 +30,16 @@ pub fn free_address() -> SocketAddr {
 impl Program {
     /// Starts it on a configuration that listens on `address`. Its log goes to `loir.log` beside the file.
     pub async fn run(config: &Path, address: SocketAddr) -> Self {
+        Self::run_with(config, address, &[]).await
+    }
+
+    /// The same, with these variables.
+    pub async fn run_with(config: &Path, address: SocketAddr, env: &[(&str, &str)]) -> Self {
         let log = File::create(config.with_file_name("loir.log")).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_loir"))
             .args(["run", "-c"])
             .arg(config)
+            .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -63,6 +69,13 @@ impl Program {
             .kill_on_drop(true)
             .output();
         tokio::time::timeout(std::time::Duration::from_secs(20), run).await.expect("loir ends").unwrap()
+    }
+
+    /// The command line, to its end: what it printed.
+    pub async fn command(args: &[&str]) -> Output {
+        let run =
+            tokio::process::Command::new(env!("CARGO_BIN_EXE_loir")).args(args).kill_on_drop(true).output();
+        tokio::time::timeout(std::time::Duration::from_secs(60), run).await.expect("loir ends").unwrap()
     }
 
     /// Gives it another configuration.
