@@ -126,6 +126,11 @@ impl Formation {
         self.0.values().all(|processes| processes.amount == 0)
     }
 
+    /// Whether something in it answers requests.
+    pub fn runs_web(&self) -> bool {
+        self.0.get(WEB).is_some_and(|web| web.amount > 0)
+    }
+
     /// One process of one type.
     pub fn single(process_type: &str) -> Self {
         Self(BTreeMap::from([(process_type.to_owned(), Processes { amount: 1, ..Processes::default() })]))

@@ -6,15 +6,15 @@ use crate::app::{Formation, Processes, WEB};
 ///
 /// - An app whose `web` type runs was started by somebody else, who knows better: nothing changes.
 /// - Types that ran before and still exist come back as they were, unless somebody has started them meanwhile.
-/// - Types that were at 0 stay at 0; types that are new keep what they have; types that are gone are gone.
+/// - Types that were at 0 stay at 0, but for `web`: without it there is no answer to whoever woke it. Types that are new keep what they have; types that are gone are gone.
 /// - Of an app that was never put to sleep here, only `web` is started, once.
 ///
 /// Sizes are not touched: whoever changed one meanwhile meant it.
 pub fn restore(current: &Formation, saved: Option<&Formation>) -> Formation {
-    let amount = |name: &str| current.0.get(name).map(|processes| processes.amount);
-    if amount(WEB).is_some_and(|amount| amount > 0) {
+    if current.runs_web() {
         return Formation::default();
     }
+    let amount = |name: &str| current.0.get(name).map(|processes| processes.amount);
     let once = Formation::single(WEB);
     let saved = saved.filter(|saved| !saved.is_empty()).unwrap_or(&once);
     let comes_back = |(name, before): (&String, &Processes)| {
@@ -22,7 +22,11 @@ pub fn restore(current: &Formation, saved: Option<&Formation>) -> Formation {
             Processes { amount: before.amount, size: None, autoscaler: before.autoscaler.clone() };
         (before.amount > 0 && amount(name) == Some(0)).then(|| (name.clone(), processes))
     };
-    Formation(saved.0.iter().filter_map(comes_back).collect())
+    let mut restored = Formation(saved.0.iter().filter_map(comes_back).collect());
+    if amount(WEB).is_some() && !restored.runs_web() {
+        restored.0.extend(Formation::single(WEB).0);
+    }
+    restored
 }
 
 /// The same, with one process of each type at most: for a plan that does not allow more.
@@ -52,6 +56,12 @@ mod tests {
             ("somebody has started the workers", &[("web", 0), ("worker", 5)], Some(saved), &[("web", 2)]),
             ("a type is gone", &[("web", 0)], Some(saved), &[("web", 2)]),
             ("a type is new", &[("web", 0), ("cron", 0), ("mailer", 2)], Some(saved), &[("web", 2)]),
+            (
+                "saved without web",
+                &[("web", 0), ("worker", 0)],
+                Some(&[("web", 0), ("worker", 1)]),
+                &[("web", 1), ("worker", 1)],
+            ),
             ("no web at all", &[("worker", 0)], None, &[]),
             ("never deployed", &[], Some(saved), &[]),
         ] {

@@ -18,6 +18,7 @@ mod account;
 mod bad_input;
 mod cell;
 mod config;
+mod formation;
 mod holding;
 mod origin;
 mod paas;

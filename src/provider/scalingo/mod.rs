@@ -35,7 +35,7 @@ use super::{
     api::{Account, Accounts, Api, ApiError, Call, Credential, Fixed, Plain, Priority, Renewed, segment},
     restore::{at_most_one, restore},
 };
-use crate::app::{AppStatus, Endpoint, Formation, Origin, Processes, RouterPage};
+use crate::app::{AppStatus, Endpoint, Formation, Origin, Processes, RouterPage, StopTypes};
 
 mod config;
 mod region;
@@ -283,13 +283,11 @@ impl Connection {
         let place = self.place(app)?;
         let listed = place.region.look(&place.name, Instant::now(), Priority::Readiness).await?;
         let status = status(&listed.status);
-        let web_only = self.config.paas.settings(&[app, &place.name]).stop == crate::app::StopTypes::Web;
-        if web_only && status == AppStatus::Running {
+        if status == AppStatus::Running {
             // Its workers alone make it "running".
             let formation =
                 place.region.formation(&place.name, Priority::Readiness, &Turn::default()).await?;
-            let web = formation.0.get(crate::app::WEB).map_or(0, |web| web.amount);
-            return Ok(if web == 0 { AppStatus::Stopped } else { status });
+            return Ok(if formation.runs_web() { status } else { AppStatus::Stopped });
         }
         Ok(status)
     }
@@ -317,7 +315,15 @@ impl Connection {
         if region.runs_one_off(&place.name).await? {
             return Ok(BeforeStop::Busy("a one-off container runs".into()));
         }
-        Ok(BeforeStop::Runs(region.formation_to_keep(&place.name).await?))
+        let formation = region.formation_to_keep(&place.name).await?;
+        match formation.runs_web() {
+            true => Ok(BeforeStop::Runs(formation)),
+            false if self.config.paas.settings(&[app, &place.name]).stop == StopTypes::Web => {
+                Ok(BeforeStop::Stopped)
+            }
+            // Nobody could wake it, so nobody's absence is a reason to stop it.
+            false => Ok(BeforeStop::Busy("it runs without a web process".into())),
+        }
     }
 
     async fn stop(&self, app: &str, formation: &Formation) -> Result<(), ProviderError> {
