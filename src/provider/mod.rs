@@ -84,28 +84,32 @@ pub enum BeforeStop {
 
 /// How a start tells its wake that it has to wait for its turn in the account's budget.
 #[derive(Clone, Debug)]
-pub struct Turn(watch::Sender<Option<Duration>>);
+pub struct Turn {
+    wait: watch::Sender<Option<Duration>>,
+    /// When the wake began: all of its calls are queued as of then.
+    pub since: tokio::time::Instant,
+}
 
 impl Default for Turn {
     fn default() -> Self {
-        Self(watch::Sender::new(None))
+        Self { wait: watch::Sender::new(None), since: tokio::time::Instant::now() }
     }
 }
 
 impl Turn {
     /// It will take about so long until the provider can be asked at all.
     pub fn wait(&self, estimate: Duration) {
-        self.0.send_replace(Some(estimate));
+        self.wait.send_replace(Some(estimate));
     }
 
     /// The provider is asked now.
     pub fn come(&self) {
-        self.0.send_if_modified(|wait| wait.take().is_some());
+        self.wait.send_if_modified(|wait| wait.take().is_some());
     }
 
     /// The estimate while there is one, with every change from now on.
     pub fn watch(&self) -> watch::Receiver<Option<Duration>> {
-        self.0.subscribe()
+        self.wait.subscribe()
     }
 }
 

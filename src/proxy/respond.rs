@@ -88,8 +88,8 @@ impl<'a> Answer<'a> {
         posted: bool,
     ) -> Answer<'static> {
         let progress = app.progress().borrow().clone();
-        let usual = estimate(&progress);
         let elapsed = elapsed(&progress, now);
+        let usual = estimate(&progress, elapsed);
         let wake =
             Wake { app: &app.id.name, elapsed, usual, stage: Stage::Waking(step(progress.step)), posted };
         // What is left of the usual boot, within what makes sense to wait before asking again.
@@ -250,7 +250,7 @@ fn grpc_status(status: u16) -> u16 {
 
 /// What the page shows of a wake, for events and for polling.
 pub fn status(progress: &Progress, now: Millis) -> serde_json::Value {
-    let usual = estimate(progress);
+    let usual = estimate(progress, elapsed(progress, now));
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let mut status = serde_json::json!({
         "state": progress.state.as_str(),
@@ -267,10 +267,11 @@ pub fn status(progress: &Progress, now: Millis) -> serde_json::Value {
 }
 
 /// The usual boot; for a start that waits for its turn in the account's quota, after that.
-fn estimate(progress: &Progress) -> Option<holding::Estimate> {
+fn estimate(progress: &Progress, elapsed: Duration) -> Option<holding::Estimate> {
     let usual = holding::estimate(&progress.boots);
     let Step::Queued(queue) = progress.step else { return usual };
     let usual = usual.unwrap_or(holding::Estimate { p50: Duration::ZERO, p90: Duration::ZERO });
+    let queue = elapsed + queue;
     Some(holding::Estimate { p50: queue + usual.p50, p90: queue + usual.p90 })
 }
 

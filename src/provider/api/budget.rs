@@ -5,8 +5,8 @@
 //! Deciding (`Bucket`) is pure: it is told the time, in milliseconds of its own. [`Budget`] waits.
 
 use std::{
-    collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -72,10 +72,11 @@ const TOKEN: u64 = 60_000;
 /// wakes at the refill rate would keep the bucket below the reserve, and the others from ever going.
 const PATIENCE: u32 = 4;
 
-#[derive(Clone, Copy, Debug)]
+/// In the order in which they go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Waiter {
-    id: u64,
     since: u64,
+    id: u64,
 }
 
 /// What the provider says is left in its own pool.
@@ -135,25 +136,25 @@ impl Bucket {
         self.counted = self.counted.max(now);
     }
 
-    fn enqueue(&mut self, priority: Priority, now: u64) -> u64 {
-        let id = self.next_id;
+    /// Somebody who counts as having come at `since`.
+    fn enqueue(&mut self, priority: Priority, since: u64) -> Waiter {
+        let waiter = Waiter { since, id: self.next_id };
         self.next_id += 1;
-        self.queues[priority as usize].push_back(Waiter { id, since: now });
-        id
+        self.put_back(priority, waiter);
+        waiter
     }
 
-    /// Puts somebody back where it was.
+    /// Puts somebody where it belongs: those who came first are in front.
     fn put_back(&mut self, priority: Priority, waiter: Waiter) {
         let queue = &mut self.queues[priority as usize];
-        let place = queue.partition_point(|other| other.id < waiter.id);
+        let place = queue.partition_point(|other| *other < waiter);
         queue.insert(place, waiter);
     }
 
     /// Takes somebody out of the queue; false if it is not there.
-    fn leave(&mut self, priority: Priority, id: u64) -> bool {
+    fn leave(&mut self, priority: Priority, waiter: Waiter) -> bool {
         let queue = &mut self.queues[priority as usize];
-        let place = queue.binary_search_by_key(&id, |waiter| waiter.id);
-        place.is_ok_and(|place| queue.remove(place).is_some())
+        queue.binary_search(&waiter).is_ok_and(|place| queue.remove(place).is_some())
     }
 
     /// Nobody goes before `until`. Then the bucket is empty: the provider has just said that we were too fast.
@@ -268,7 +269,7 @@ impl Bucket {
 
     fn estimate(&self, priority: Priority, now: u64) -> Duration {
         let mut with = self.clone();
-        let id = with.enqueue(priority, now);
+        let id = with.enqueue(priority, now).id;
         with.wait_of(id, now)
     }
 }
@@ -283,12 +284,19 @@ pub type OnWait<'a> = &'a (dyn Fn(Duration) + Send + Sync);
 /// Whoever waits is told again at most this often.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
+/// Whoever is not the next looks this long after the next one should have gone.
+const LOOK_AFTER: Duration = Duration::from_millis(500);
+
+/// A long wait changes slowly, and an estimate costs as much as there are others who wait.
+fn tell_after(told: Duration) -> Duration {
+    (told / 5).max(TELL_EVERY)
+}
+
 /// How often one account may be called, shared by all who call.
 #[derive(Debug)]
 pub struct Budget {
     origin: Instant,
     state: Mutex<State>,
-    changed: Notify,
 }
 
 #[derive(Debug)]
@@ -297,54 +305,98 @@ struct State {
     /// Let go, and not yet noticed by those who wait. That somebody else lets them go, and not they themselves, keeps a
     /// future that nobody polls from standing in everybody's way.
     granted: Vec<(Priority, Waiter)>,
+    /// Tells one who waits that its turn has come, or that it is the next and has to watch the clock for all.
+    bells: HashMap<u64, Arc<Notify>>,
+}
+
+impl State {
+    /// Lets go whoever may, tells them, and tells the next.
+    fn settle(&mut self, now: u64) {
+        let gone = self.bucket.settle(now);
+        if gone.is_empty() {
+            return;
+        }
+        for (_, waiter) in &gone {
+            self.ring(waiter.id);
+        }
+        self.granted.extend(gone);
+        if let Some(next) = self.next(now).map(|(_, waiter)| waiter.id) {
+            self.ring(next);
+        }
+    }
+
+    fn next(&self, now: u64) -> Option<(u64, Waiter)> {
+        let (at, priority) = self.bucket.next(now)?;
+        Some((at, self.bucket.head(priority)?.1))
+    }
+
+    fn ring(&self, id: u64) {
+        if let Some(bell) = self.bells.get(&id) {
+            bell.notify_one();
+        }
+    }
+
+    fn ring_all(&self) {
+        self.bells.values().for_each(|bell| bell.notify_one());
+    }
 }
 
 impl Budget {
     /// A full bucket.
     pub fn new(limits: Limits) -> Self {
-        Self {
-            origin: Instant::now(),
-            state: Mutex::new(State { bucket: Bucket::new(limits), granted: Vec::new() }),
-            changed: Notify::new(),
-        }
+        let state = State { bucket: Bucket::new(limits), granted: Vec::new(), bells: HashMap::new() };
+        Self { origin: Instant::now(), state: Mutex::new(state) }
     }
 
-    /// Returns when a call may be made. `on_wait` is called with the estimate if it has to wait, and again (each second at
-    /// most) when the estimate is another by a fifth. Dropping the future leaves the queue.
-    pub async fn acquire(&self, priority: Priority, on_wait: Option<OnWait<'_>>) {
-        let id = self.lock().bucket.enqueue(priority, self.now());
-        let mut place = Place { budget: self, priority, id, gone: false };
+    /// Returns when a call may be made. `since` is when what it belongs to began, if that was earlier: the second call of a
+    /// wake goes before the first of a later one. `on_wait` is called with the estimate if it has to wait, and again (each
+    /// second at most) when the estimate is another by a fifth. Dropping the future leaves the queue.
+    pub async fn acquire(&self, priority: Priority, since: Option<Instant>, on_wait: Option<OnWait<'_>>) {
+        let since = since
+            .map_or(self.now(), |since| millis(since.saturating_duration_since(self.origin)).min(self.now()));
+        let bell = Arc::new(Notify::new());
+        let me = {
+            let mut state = self.lock();
+            let me = state.bucket.enqueue(priority, since);
+            state.bells.insert(me.id, bell.clone());
+            me
+        };
+        let mut place = Place { budget: self, priority, me, gone: false };
         let mut told: Option<(Instant, Duration)> = None;
         loop {
-            let changed = self.changed.notified();
             let now = self.now();
             let (next, wait) = {
                 let mut state = self.lock();
-                let gone = state.bucket.settle(now);
-                if !gone.is_empty() {
-                    state.granted.extend(gone);
-                    self.changed.notify_waiters();
-                }
-                if let Some(mine) = state.granted.iter().position(|(_, waiter)| waiter.id == id) {
+                state.settle(now);
+                if let Some(mine) = state.granted.iter().position(|(_, waiter)| *waiter == me) {
                     state.granted.swap_remove(mine);
                     place.gone = true;
                     return;
                 }
-                let listens = on_wait.is_some() && told.is_none_or(|(at, _)| at.elapsed() >= TELL_EVERY);
-                (state.bucket.next(now), listens.then(|| state.bucket.wait_of(id, now)))
+                let listens =
+                    on_wait.is_some() && told.is_none_or(|(at, before)| at.elapsed() >= tell_after(before));
+                (state.next(now), listens.then(|| state.bucket.wait_of(me.id, now)))
             };
-            if let (Some(on_wait), Some(wait)) = (on_wait, wait)
-                && told.is_none_or(|(_, before)| wait.abs_diff(before) >= (before / 5).max(TELL_EVERY))
-            {
-                on_wait(wait);
-                told = Some((Instant::now(), wait));
+            if let (Some(on_wait), Some(wait)) = (on_wait, wait) {
+                let news = told.is_none_or(|(_, before)| wait.abs_diff(before) >= tell_after(before));
+                if news {
+                    on_wait(wait);
+                }
+                told =
+                    Some((Instant::now(), if news { wait } else { told.map_or(wait, |(_, before)| before) }));
             }
-            let mut until = self.instant(next.map_or(now.saturating_add(1000), |(at, _)| at));
-            if on_wait.is_some() {
-                until = until.min(Instant::now() + TELL_EVERY);
-            }
+            // The next one watches the clock for all. The others look now and then: nobody may be polling it.
+            let until = match next {
+                Some((at, waiter)) if waiter == me => self.instant(at),
+                Some((at, _)) => self.instant(at) + LOOK_AFTER.mul_f64(0.5 + fastrand::f64()),
+                None => Instant::now() + LOOK_AFTER,
+            };
+            let until = match told {
+                Some((at, before)) => until.min(at + tell_after(before)),
+                None => until,
+            };
             tokio::select! {
-                () = changed => {}
+                () = bell.notified() => {}
                 () = sleep_until(until) => {}
             }
         }
@@ -360,14 +412,17 @@ impl Budget {
         for (priority, waiter) in state.granted.drain(..) {
             state.bucket.put_back(priority, waiter);
         }
-        self.changed.notify_waiters();
+        state.ring_all();
     }
 
     /// The provider says that `remaining` calls are left in its pool. While fewer than `reserve` are, only wakes go.
     pub fn believe_remaining(&self, remaining: u32, reserve: u32) {
         let now = self.now();
-        self.lock().bucket.believe(remaining, reserve, now);
-        self.changed.notify_waiters();
+        let mut state = self.lock();
+        state.bucket.believe(remaining, reserve, now);
+        if let Some((_, next)) = state.next(now) {
+            state.ring(next.id);
+        }
     }
 
     /// How long a caller that comes now would wait, if nobody came after it.
@@ -379,8 +434,9 @@ impl Budget {
     /// Other limits from now on.
     pub fn limit(&self, limits: Limits) {
         let now = self.now();
-        self.lock().bucket.limit(limits, now);
-        self.changed.notify_waiters();
+        let mut state = self.lock();
+        state.bucket.limit(limits, now);
+        state.ring_all();
     }
 
     fn now(&self) -> u64 {
@@ -401,23 +457,24 @@ impl Budget {
 struct Place<'a> {
     budget: &'a Budget,
     priority: Priority,
-    id: u64,
+    me: Waiter,
     gone: bool,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
+        let now = self.budget.now();
+        let mut state = self.budget.lock();
+        state.bells.remove(&self.me.id);
         if self.gone {
             return;
         }
-        let mut state = self.budget.lock();
-        if !state.bucket.leave(self.priority, self.id) {
-            state.granted.retain(|(_, waiter)| waiter.id != self.id);
+        if !state.bucket.leave(self.priority, self.me) {
+            state.granted.retain(|(_, waiter)| *waiter != self.me);
             state.bucket.give_back();
         }
-        self.budget.changed.notify_waiters();
+        if let Some((_, next)) = state.next(now) {
+            state.ring(next.id);
+        }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header::CONTENT_TYPE};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use tokio::time::Instant;
+
 use super::budget::{OnWait, Priority};
 
 /// Everything but RFC 3986's unreserved characters.
@@ -34,6 +36,7 @@ pub struct Call<'a> {
     pub(super) body: Option<Bytes>,
     pub(super) priority: Priority,
     pub(super) repeat: Repeat,
+    pub(super) since: Option<Instant>,
     pub(super) waiting: Option<OnWait<'a>>,
 }
 
@@ -43,7 +46,16 @@ impl<'a> Call<'a> {
     pub fn new(method: Method, path: impl Into<String>, priority: Priority) -> Self {
         let repeat = if method.is_safe() { Repeat::Safe } else { Repeat::Never };
         let path = path.into();
-        Self { method, path, headers: HeaderMap::new(), body: None, priority, repeat, waiting: None }
+        Self {
+            method,
+            path,
+            headers: HeaderMap::new(),
+            body: None,
+            priority,
+            repeat,
+            since: None,
+            waiting: None,
+        }
     }
 
     /// A GET, which is repeated if it fails.
@@ -90,6 +102,13 @@ impl<'a> Call<'a> {
     #[must_use]
     pub fn repeatable(mut self) -> Self {
         self.repeat = Repeat::Safe;
+        self
+    }
+
+    /// It belongs to something that began then: it has waited since.
+    #[must_use]
+    pub fn since(mut self, began: Instant) -> Self {
+        self.since = Some(began);
         self
     }
 

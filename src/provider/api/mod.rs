@@ -155,7 +155,7 @@ impl Api {
             tokio::select! {
                 biased;
                 error = self.account.refused() => return Err(error),
-                () = self.account.budget().acquire(call.priority, call.waiting) => {}
+                () = self.account.budget().acquire(call.priority, call.since, call.waiting) => {}
             }
             let authorization = self.authorize(&call, &url).await?;
             let sent = Instant::now();

@@ -104,8 +104,10 @@ impl Region {
         priority: Priority,
         turn: &Turn,
     ) -> Result<Formation, ProviderError> {
-        let waiting = |estimate: Duration| turn.wait(estimate);
-        let call = Call::get(format!("/v1/apps/{}/containers", segment(app)), priority).waiting(&waiting);
+        // A start takes two calls for each of those who are before it.
+        let waiting = |estimate: Duration| turn.wait(2 * estimate);
+        let path = format!("/v1/apps/{}/containers", segment(app));
+        let call = Call::get(path, priority).since(turn.since).waiting(&waiting);
         let reply = self.api.call(call).await;
         turn.come();
         let containers: wire::Containers = reply.map_err(|error| missing(app, error))?.json()?;
@@ -143,7 +145,8 @@ impl Region {
             .collect();
         let waiting = |estimate: Duration| turn.wait(estimate);
         let path = format!("/v1/apps/{}/scale", segment(app));
-        let call = Call::post(path, priority).json(&json!({ "containers": containers })).waiting(&waiting);
+        let call = Call::post(path, priority).json(&json!({ "containers": containers }));
+        let call = call.since(turn.since).waiting(&waiting);
         let scaled = self.api.call(call).await;
         turn.come();
         match scaled {

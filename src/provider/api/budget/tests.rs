@@ -68,7 +68,7 @@ proptest! {
         }
         bucket.settle(0);
         let estimate = millis(bucket.estimate(mine, 0));
-        let id = bucket.enqueue(mine, 0);
+        let id = bucket.enqueue(mine, 0).id;
         let mut now = 0;
         while !bucket.settle(now).iter().any(|(_, waiter)| waiter.id == id) {
             now = bucket.next(now).unwrap().0;
@@ -166,8 +166,8 @@ fn only_wakes_go_while_the_provider_has_little_left_and_that_belief_wears_off() 
 #[tokio::test(start_paused = true)]
 async fn nobody_who_can_go_at_once_is_told_to_wait() {
     let budget = Budget::new(limits(60, 2, 1));
-    budget.acquire(Priority::List, Some(&|_| panic!("told to wait"))).await;
-    budget.acquire(Priority::Wake, Some(&|_| panic!("told to wait"))).await;
+    budget.acquire(Priority::List, None, Some(&|_| panic!("told to wait"))).await;
+    budget.acquire(Priority::Wake, None, Some(&|_| panic!("told to wait"))).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -177,7 +177,7 @@ async fn whoever_waits_is_told_how_long_and_again_when_that_changes() {
     budget.pause_until(start + secs(59));
     let told = Mutex::new(Vec::new());
     let tell = |wait: Duration| told.lock().unwrap().push((start.elapsed().as_secs(), wait.as_secs()));
-    let waits = budget.acquire(Priority::Wake, Some(&tell));
+    let waits = budget.acquire(Priority::Wake, None, Some(&tell));
     let worse = async {
         tokio::time::sleep(secs(3)).await;
         budget.pause_until(start + secs(179));
@@ -199,7 +199,7 @@ async fn no_call_is_made_while_paused() {
     let callers = Priority::ALL.map(|priority| {
         let budget = budget.clone();
         tokio::spawn(async move {
-            budget.acquire(priority, None).await;
+            budget.acquire(priority, None, None).await;
             (Instant::now(), priority)
         })
     });
@@ -214,11 +214,11 @@ async fn no_call_is_made_while_paused() {
 #[tokio::test(start_paused = true)]
 async fn a_pause_holds_even_those_who_were_let_go_and_did_not_notice_yet() {
     let budget = Budget::new(limits(60, 1, 0));
-    budget.acquire(Priority::Wake, None).await;
-    let mut unpolled = Box::pin(budget.acquire(Priority::Wake, None));
+    budget.acquire(Priority::Wake, None, None).await;
+    let mut unpolled = Box::pin(budget.acquire(Priority::Wake, None, None));
     assert!(tokio::time::timeout(Duration::from_millis(10), &mut unpolled).await.is_err());
     let start = Instant::now();
-    tokio::time::timeout(secs(1), budget.acquire(Priority::List, None)).await.unwrap_err();
+    tokio::time::timeout(secs(1), budget.acquire(Priority::List, None, None)).await.unwrap_err();
     assert_eq!(budget.lock().granted.len(), 1);
     budget.pause_until(start + secs(30));
     unpolled.await;
@@ -228,13 +228,13 @@ async fn a_pause_holds_even_those_who_were_let_go_and_did_not_notice_yet() {
 #[tokio::test(start_paused = true)]
 async fn whoever_gives_up_makes_room_for_the_next() {
     let budget = Budget::new(limits(60, 1, 0));
-    budget.acquire(Priority::Wake, None).await;
+    budget.acquire(Priority::Wake, None, None).await;
     let start = Instant::now();
-    let mut impatient: Vec<_> = (0..30).map(|_| Box::pin(budget.acquire(Priority::Wake, None))).collect();
+    let mut impatient: Vec<_> = (0..30).map(|_| Box::pin(budget.acquire(Priority::Wake, None, None))).collect();
     for waiting in &mut impatient {
         assert!(tokio::time::timeout(Duration::from_millis(1), waiting).await.is_err());
     }
-    let patient = budget.acquire(Priority::Wake, None);
+    let patient = budget.acquire(Priority::Wake, None, None);
     let give_up = async {
         tokio::task::yield_now().await;
         assert!(budget.estimate(Priority::Wake) > secs(30));
@@ -247,14 +247,14 @@ async fn whoever_gives_up_makes_room_for_the_next() {
 #[tokio::test(start_paused = true)]
 async fn a_token_that_was_granted_to_nobody_goes_to_the_next() {
     let budget = Budget::new(limits(1, 1, 0));
-    budget.acquire(Priority::Wake, None).await;
+    budget.acquire(Priority::Wake, None, None).await;
     let start = Instant::now();
-    let mut unpolled = Box::pin(budget.acquire(Priority::Wake, None));
+    let mut unpolled = Box::pin(budget.acquire(Priority::Wake, None, None));
     assert!(tokio::time::timeout(Duration::from_millis(10), &mut unpolled).await.is_err());
     // Lets the other one go after a minute, which does not notice.
-    tokio::time::timeout(secs(70), budget.acquire(Priority::List, None)).await.unwrap_err();
+    tokio::time::timeout(secs(70), budget.acquire(Priority::List, None, None)).await.unwrap_err();
     assert_eq!(budget.lock().granted.len(), 1);
     drop(unpolled);
-    budget.acquire(Priority::List, None).await;
+    budget.acquire(Priority::List, None, None).await;
     assert!(start.elapsed() < secs(71));
 }
