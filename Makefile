@@ -5,14 +5,18 @@ CARGO ?= cargo
 # Colours at a terminal, unless the environment says otherwise.
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo test check bench schema setup nextest clean
+.PHONY: help demo demo-paas test check bench schema setup nextest clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: setup ## build in release and run three sleepy apps behind a gateway
 	$(CARGO) build --release --locked
 	./target/release/loir demo
+
+demo-paas: setup ## the same in front of simulated platforms: Scalingo, Clever Cloud and Heroku
+	$(CARGO) build --release --locked --bin loir --example simulate
+	./scripts/demo-paas
 
 test: setup nextest ## run all tests
 	$(CARGO) test --locked --doc

@@ -3,7 +3,7 @@
 //!
 //! | room | what is in it |
 //! |---|---|
-//! | [`app`] | the nouns everyone shares: `AppId`, `AppState`, `AppStatus`, `Formation`, `Endpoint` |
+//! | [`app`] | the nouns everyone shares: `AppId`, `AppState`, `AppStatus`, `Formation`, `Endpoint`, `Origin` |
 //! | [`clock`] | the only way to read time |
 //! | [`config`] | what was typed (YAML) becomes what is needed; all problems are found in between, at once |
 //! | [`routing`] | host name to app |

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use super::ManagedApp;
-use crate::{app::AppState, clock::Millis};
+use crate::{
+    app::AppState,
+    clock::{Clock, Millis},
+};
 
 /// Where one host name leads: to one app, or to the same app in several places, the preferred one first. Never empty.
 pub struct Replicas {
@@ -31,10 +34,11 @@ impl Replicas {
 
     /// The one for a request: one that is awake, else one that is on its way, else the first that may be woken. One
     /// whose last start failed is not asked before its back-off has passed, as long as there is another.
-    pub fn choose(&self, now: Millis) -> &Arc<ManagedApp> {
+    pub fn choose(&self, clock: &Clock) -> &Arc<ManagedApp> {
         if self.others.is_empty() {
             return &self.first;
         }
+        let now = clock.now();
         self.iter().min_by_key(|app| rank(app, now)).unwrap_or(&self.first)
     }
 }

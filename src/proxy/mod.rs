@@ -404,7 +404,7 @@ impl Gateway {
         let routes = self.0.routes.load();
         let replicas =
             routes.find(host.as_str()).ok_or(Problem::new(404, "No app here has this host name."))?;
-        let app = replicas.choose(self.0.clock.now());
+        let app = replicas.choose(&self.0.clock);
         ctx.met = Some(app.state());
         Ok(self.0.lifecycle.admit(app, audience::demand(request)))
     }
@@ -414,7 +414,7 @@ impl Gateway {
         let app = match HostName::of(session.req_header()) {
             Ok(host) => {
                 let routes = self.0.routes.load();
-                routes.find(host.as_str()).map(|replicas| replicas.choose(self.0.clock.now()).clone())
+                routes.find(host.as_str()).map(|replicas| replicas.choose(&self.0.clock).clone())
             }
             Err(bad) => return self.error(session, ctx, bad.into()).await,
         };
