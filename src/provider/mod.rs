@@ -14,6 +14,7 @@ use crate::{
 };
 
 pub mod api;
+pub mod heroku;
 mod latest;
 mod paas;
 pub mod process;
@@ -240,6 +241,12 @@ pub const PROVIDERS: &[ProviderKind] = &[
         summary: "apps of a Scalingo account in one region, or in all",
         configure: scalingo::configure,
         schema: scalingo::schema,
+    },
+    ProviderKind {
+        name: "heroku",
+        summary: "apps of a Heroku account, or of one of its teams",
+        configure: heroku::configure,
+        schema: heroku::schema,
     },
 ];
 

@@ -180,7 +180,10 @@ impl Paas {
         if let Some(budget) = typed.budget {
             let number = |count: Count| u32::try_from(count.0).unwrap_or(u32::MAX);
             limits.per_minute = budget.requests_per_minute.map_or(limits.per_minute, number);
-            limits.burst = limits.burst.min(limits.per_minute).max(1);
+            // Fewer in the long run are fewer at once, in proportion.
+            let burst = u64::from(limits.burst) * u64::from(limits.per_minute);
+            let burst = burst.div_ceil(u64::from(usual.limits.per_minute));
+            limits.burst = u32::try_from(burst).unwrap_or(u32::MAX).min(limits.burst).max(1);
             limits.reserve_for_wakes = budget.reserve_for_wakes.map_or(limits.reserve_for_wakes, number);
             limits.reserve_for_wakes = limits.reserve_for_wakes.min(limits.burst.saturating_sub(1));
         }

@@ -19,6 +19,7 @@ mod bad_input;
 mod cell;
 mod config;
 mod formation;
+mod heroku;
 mod holding;
 mod origin;
 mod paas;

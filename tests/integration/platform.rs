@@ -6,7 +6,7 @@ use loir::{app::AppState, lifecycle::Slept};
 
 use crate::{
     eventually,
-    simulators::{Fault, Outage, Platform, Scalingo},
+    simulators::{Fault, Heroku, Outage, Platform, Scalingo},
     support::paas::gateway_for,
 };
 
@@ -22,6 +22,12 @@ macro_rules! on_every_platform {
             #[tokio::test(flavor = "multi_thread")]
             async fn scalingo() {
                 story(&Scalingo::start().await).await;
+            }
+
+            $(#[$meta])*
+            #[tokio::test(flavor = "multi_thread")]
+            async fn heroku() {
+                story(&Heroku::start().await).await;
             }
         }
     )* };
