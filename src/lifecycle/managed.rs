@@ -44,8 +44,8 @@ pub struct ManagedApp {
     known: ArcSwap<Known>,
     /// Whether the provider is being asked if the app still runs.
     pub(super) doubted: AtomicBool,
-    /// Held while the provider is asked that, so that many who doubt at once ask once; when it last confirmed it.
-    pub(super) confirmed: tokio::sync::Mutex<Option<Millis>>,
+    /// Held while the provider is asked that, so that many who doubt at once ask once.
+    pub(super) confirmed: tokio::sync::Mutex<Confirmed>,
     /// Requests that wait for this app.
     pub(super) held: AtomicUsize,
     /// The last estimate and failure count known of the app.
@@ -95,6 +95,15 @@ pub struct Known {
     pub left_alone: Option<Arc<str>>,
     /// In how many lists in a row it was missing.
     pub(super) missing: u32,
+}
+
+/// What the provider has confirmed of an app whose answers look as if it did not run.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Confirmed {
+    /// When it last said that the app runs.
+    pub at: Option<Millis>,
+    /// How often in a row.
+    pub times: u32,
 }
 
 /// Where an awake app is reached.

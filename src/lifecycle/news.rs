@@ -3,15 +3,24 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Event, Known, Lifecycle, ManagedApp, Step};
+use super::{Event, Known, Lifecycle, ManagedApp, Step, managed::Confirmed};
 use crate::{
     app::{AppId, AppState, AppStatus, Endpoint},
     clock::Millis,
     registry::{Change, record::back_off},
 };
 
-/// What the provider has confirmed need not be asked again so soon: an app may well answer 503 by itself, for hours.
-const CONFIRMED_FOR: Duration = Duration::from_secs(30);
+/// What the provider has confirmed is believed for so long, and twice as long each time: an app may well answer 503 by
+/// itself, for hours.
+const BELIEVED: Duration = Duration::from_secs(2);
+const BELIEVED_AT_MOST: Duration = Duration::from_secs(120);
+
+/// The provider's word may lag behind its router's: the first time it is asked twice.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
+
+fn believed(times: u32) -> Duration {
+    BELIEVED.saturating_mul(1 << times.min(10)).min(BELIEVED_AT_MOST)
+}
 
 impl Lifecycle {
     /// A request could not connect to an app that we believe awake: the provider is asked, in the background and once
@@ -35,29 +44,39 @@ impl Lifecycle {
         if app.state() != AppState::Awake {
             return false;
         }
-        let now = self.clock.now();
-        let said = confirmed.filter(|when| *when >= app.since());
-        if said.is_some_and(|when| now.since(when) < CONFIRMED_FOR) {
-            return true;
+        let since = confirmed.at.filter(|when| *when >= app.since());
+        match since {
+            Some(when) if self.clock.now().since(when) < believed(confirmed.times) => return true,
+            Some(_) => {}
+            None => confirmed.times = 0,
         }
-        match app.provider.status(&app.id.name).await {
-            Ok(AppStatus::Running | AppStatus::Unknown(_)) => {}
-            Ok(AppStatus::Crashed(reason)) => {
-                self.ended(app, AppState::Awake, Some(reason)).await;
-                return false;
+        let at_provider = app.provider.list_every().is_some();
+        let mut looks = if confirmed.times == 0 && at_provider { 2 } else { 1 };
+        loop {
+            looks -= 1;
+            match app.provider.status(&app.id.name).await {
+                Ok(AppStatus::Running | AppStatus::Unknown(_)) => {}
+                Ok(AppStatus::Crashed(reason)) => {
+                    self.ended(app, AppState::Awake, Some(reason)).await;
+                    return false;
+                }
+                // Of a process of ours, not to run is to have crashed; at a provider somebody else may have stopped it.
+                Ok(AppStatus::Stopped) if !at_provider => {
+                    self.ended(app, AppState::Awake, Some("it is not running any more".into())).await;
+                    return false;
+                }
+                Ok(AppStatus::Stopped | AppStatus::Starting | AppStatus::Stopping) => {
+                    self.ended(app, AppState::Awake, None).await;
+                    return false;
+                }
+                Err(error) => log::warn!("{}: whether it runs cannot be told: {error}", app.id),
             }
-            // Of a process of ours, not to run is to have crashed; at a provider somebody else may have stopped it.
-            Ok(AppStatus::Stopped) if app.provider.list_every().is_none() => {
-                self.ended(app, AppState::Awake, Some("it is not running any more".into())).await;
-                return false;
+            if looks == 0 {
+                break;
             }
-            Ok(AppStatus::Stopped | AppStatus::Starting | AppStatus::Stopping) => {
-                self.ended(app, AppState::Awake, None).await;
-                return false;
-            }
-            Err(error) => log::warn!("{}: whether it runs cannot be told: {error}", app.id),
+            tokio::time::sleep(SECOND_LOOK).await;
         }
-        *confirmed = Some(now);
+        *confirmed = Confirmed { at: Some(self.clock.now()), times: confirmed.times.saturating_add(1) };
         true
     }
 

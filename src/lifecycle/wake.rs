@@ -9,7 +9,7 @@ use crate::{
     registry::{Change, record::back_off},
 };
 
-/// How often a provider is asked whether the app crashed on its way up: our own probe sees all else sooner, for free.
+/// How often a provider is asked whether the app ended on its way up: our own probe sees all else sooner, for free.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// An answer that may be the router's is not asked about before so long: each time costs the account a call.
@@ -66,7 +66,7 @@ async fn attempt(
         let ready = lifecycle.prober.until_ready(&reached, host, &settings.ready, confirm);
         tokio::select! {
             () = ready => Ok::<_, String>(reached.clone()),
-            reason = crash(&app, &reached) => Err(reason),
+            reason = ended(&app, &reached) => Err(reason),
         }
     };
     tokio::select! {
@@ -82,15 +82,20 @@ async fn attempt(
     }
 }
 
-/// Returns the reason if the provider says that the app crashed. A local app's end is told without asking.
-async fn crash(app: &ManagedApp, reached: &Reached) -> String {
+/// Returns the reason if the provider says that the app crashed, or twice in a row that it is stopped: then somebody has
+/// cancelled the start. A local app's end is told without asking.
+async fn ended(app: &ManagedApp, reached: &Reached) -> String {
     if reached.origin().is_none() {
         std::future::pending::<()>().await;
     }
+    let mut stopped = false;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        if let Ok(AppStatus::Crashed(reason)) = app.provider.status(&app.id.name).await {
-            return reason;
+        match app.provider.status(&app.id.name).await {
+            Ok(AppStatus::Crashed(reason)) => return reason,
+            Ok(AppStatus::Stopped) if stopped => return "it was stopped again before it was ready".into(),
+            Ok(status) => stopped = status == AppStatus::Stopped,
+            Err(_) => {}
         }
     }
 }

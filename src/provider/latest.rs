@@ -32,11 +32,6 @@ impl<T> Latest<T> {
         *latest = Some((asked, answer.clone()));
         Ok(answer)
     }
-
-    /// The latest answer, whenever that was.
-    pub async fn any(&self) -> Option<Arc<T>> {
-        self.0.lock().await.as_ref().map(|(_, answer)| answer.clone())
-    }
 }
 
 #[cfg(test)]
@@ -64,7 +59,6 @@ mod tests {
             latest.since(Instant::now(), ask).await
         });
         assert_eq!((*d.unwrap(), *e.unwrap()), (1, 2));
-        assert_eq!(latest.any().await.map(|answer| *answer), Some(2));
     }
 
     #[tokio::test]

@@ -14,6 +14,7 @@ use crate::{
 };
 
 pub mod api;
+pub mod clever_cloud;
 pub mod heroku;
 mod latest;
 mod paas;
@@ -241,6 +242,12 @@ pub const PROVIDERS: &[ProviderKind] = &[
         summary: "apps of a Scalingo account in one region, or in all",
         configure: scalingo::configure,
         schema: scalingo::schema,
+    },
+    ProviderKind {
+        name: "clever_cloud",
+        summary: "apps that a Clever Cloud credential sees, or those of one organisation",
+        configure: clever_cloud::configure,
+        schema: clever_cloud::schema,
     },
     ProviderKind {
         name: "heroku",

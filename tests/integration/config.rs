@@ -356,7 +356,7 @@ fn printed(bytes: &[u8]) -> String {
 #[test]
 fn check_says_that_a_file_is_fine_in_one_line() {
     let output = loir(&["check", "-c", "conf/loir.yaml"], &[]);
-    let line = "conf/loir.yaml: fine: 2 apps at 2 providers, listens on 0.0.0.0:8080\n";
+    let line = "conf/loir.yaml: fine: 2 apps at 5 providers, listens on 0.0.0.0:8080\n";
     assert_eq!((output.status.code(), printed(&output.stdout).as_str()), (Some(0), line));
     assert!(output.stderr.is_empty());
 }

@@ -17,6 +17,7 @@ mod support;
 mod account;
 mod bad_input;
 mod cell;
+mod clever_cloud;
 mod config;
 mod formation;
 mod heroku;

@@ -174,7 +174,8 @@ async fn a_token_that_ends_in_the_middle_is_renewed_once_for_all() {
     for number in 0..10 {
         platform.app(&format!("app-{number}")).stopped().add();
     }
-    let loir = gateway_for([platform.entry("cloud")]).start().await;
+    let setup = gateway_for([platform.entry("cloud")]).option("budget: { requests_per_minute: 60000 }");
+    let loir = setup.start().await;
     assert_eq!(platform.exchanges(), 1);
     platform.expire_jwts();
     let requests: Vec<_> =
@@ -282,7 +283,8 @@ async fn an_idle_app_at_a_platform_falls_asleep_by_itself() {
     assert_eq!(platform.formation("shop")["web"], 2);
 }
 
-/// A thousand apps, all wanted at once, by an account that may make 60 calls in a minute; the minute lasts half a second.
+/// A thousand apps, all wanted at once, by an account that may make 60 calls in a minute; the minute lasts half a second. Loir
+/// keeps to 45, since a busy machine may deliver late what was sent in time.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_small_quota_wakes_a_thousand_apps_once_each_and_every_client_is_told_how_long_it_takes() {
     const APPS: usize = 1000;
@@ -293,7 +295,7 @@ async fn a_small_quota_wakes_a_thousand_apps_once_each_and_every_client_is_told_
     platform.set_limit_span(Duration::from_millis(500));
     platform.set_limit(Some(60));
     let setup = gateway_for([platform.entry("cloud")])
-        .option("budget: { requests_per_minute: 4000 }")
+        .option("budget: { requests_per_minute: 3000 }")
         .defaults("hold_timeout: 3s");
     let loir = std::sync::Arc::new(setup.start().await);
     let clients: Vec<_> = (0..APPS)

@@ -342,6 +342,10 @@ impl Platform for CleverCloud {
         self.with(app, |app| app.instances_wanted = instances(formation));
     }
 
+    fn stop_by_hand(&self, app: &str) {
+        self.with(app, App::stop);
+    }
+
     fn starts(&self, app: &str) -> usize {
         self.with(app, |app| app.starts)
     }

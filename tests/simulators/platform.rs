@@ -71,6 +71,12 @@ pub trait Platform: Send + Sync + 'static {
     /// not named stay as they are.
     fn set_formation(&self, app: &str, formation: &[(&str, u32)]);
 
+    /// What a person does in the dashboard: stops it.
+    fn stop_by_hand(&self, app: &str) {
+        let types: Vec<String> = self.formation(app).into_keys().collect();
+        self.set_formation(app, &types.iter().map(|name| (name.as_str(), 0)).collect::<Vec<_>>());
+    }
+
     /// How often the app went from stopped to starting.
     fn starts(&self, app: &str) -> usize;
 

@@ -301,7 +301,7 @@ impl Connection {
         let place = self.place(app)?;
         let started = self.scale_back(&place, formation, turn).await?;
         self.turn_autoscalers_on(&place, &started).await;
-        place.region.endpoint(&place.name).await
+        place.region.endpoint(&place.name)
     }
 
     async fn before_stop(&self, app: &str) -> Result<BeforeStop, ProviderError> {

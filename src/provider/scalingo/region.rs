@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -25,7 +26,10 @@ pub struct Region {
     pub name: String,
     /// Its API.
     pub api: Api,
-    apps: Latest<Vec<wire::App>>,
+    /// By priority: a wake does not stand behind a list that waits for its turn.
+    apps: [Latest<Vec<wire::App>>; 4],
+    /// The latest of them all.
+    known: ArcSwap<Vec<wire::App>>,
 }
 
 /// What became of a scale.
@@ -49,7 +53,7 @@ pub enum Outcome {
 impl Region {
     /// The region `name` at `api`.
     pub fn new(name: &str, api: Api) -> Self {
-        Self { name: name.to_owned(), api, apps: Latest::default() }
+        Self { name: name.to_owned(), api, apps: Default::default(), known: ArcSwap::default() }
     }
 
     /// All apps, as of `since` or later.
@@ -58,7 +62,10 @@ impl Region {
         since: Instant,
         priority: Priority,
     ) -> Result<Arc<Vec<wire::App>>, ProviderError> {
-        Ok(self.apps.since(since, async || self.fetch(priority).await).await?)
+        let latest = &self.apps[priority as usize];
+        let apps = latest.since(since, async || self.fetch(priority).await).await?;
+        self.known.store(apps.clone());
+        Ok(apps)
     }
 
     async fn fetch(&self, priority: Priority) -> Result<Vec<wire::App>, ApiError> {
@@ -90,8 +97,8 @@ impl Region {
     }
 
     /// Where it is reached, as far as is known.
-    pub async fn endpoint(&self, app: &str) -> Result<Endpoint, ProviderError> {
-        let apps = self.apps.any().await.unwrap_or_default();
+    pub fn endpoint(&self, app: &str) -> Result<Endpoint, ProviderError> {
+        let apps = self.known.load();
         let app = apps.iter().find(|one| one.name == app);
         app.map(|app| endpoint(app, &self.name))
             .ok_or_else(|| ProviderError::Failed("it is not in the list any more".into()))
