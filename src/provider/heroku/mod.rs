@@ -1,7 +1,7 @@
 //! `type: heroku`: apps of a Heroku account.
 //!
 //! A list of apps says nothing of their state, and each formation costs a call, so what was seen of it is believed for a
-//! while ([`memory`]). The quantity of the `web` type decides whether an app is meant to run; a stop sets every type to 0,
+//! while (`memory`). The quantity of the `web` type decides whether an app is meant to run; a stop sets every type to 0,
 //! a start sets them back. Quantities are absolute, so that a call that got lost is simply sent again.
 //!
 //! | call | when |

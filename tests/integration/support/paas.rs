@@ -17,7 +17,6 @@ pub struct Setup {
     entries: Vec<String>,
     top: String,
     defaults: String,
-    clock: Clock,
 }
 
 /// A gateway with these provider entries (YAML list items), idle for an hour before apps sleep, unless told otherwise.
@@ -26,7 +25,6 @@ pub fn gateway_for(entries: impl IntoIterator<Item = String>) -> Setup {
         entries: entries.into_iter().collect(),
         top: String::new(),
         defaults: String::new(),
-        clock: Clock::system(),
     }
 }
 
@@ -52,12 +50,6 @@ impl Setup {
         self
     }
 
-    /// With a clock that the test moves.
-    pub fn clock(mut self, clock: &Clock) -> Self {
-        self.clock = clock.clone();
-        self
-    }
-
     /// The whole configuration.
     pub fn yaml(&self, folder: &std::path::Path, listen: std::net::SocketAddr) -> String {
         let idle = if self.defaults.contains("idle_timeout") { "" } else { "  idle_timeout: 1h\n" };
@@ -80,7 +72,7 @@ impl Setup {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let gear = Gear {
-            clock: self.clock.clone(),
+            clock: Clock::system(),
             edge: tokio::runtime::Handle::current(),
             program: Some(env!("CARGO_BIN_EXE_loir").into()),
         };
