@@ -10,7 +10,7 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::{
     cell::{AppCell, NotIdle},
@@ -48,6 +48,8 @@ pub struct ManagedApp {
     pub(super) confirmed: tokio::sync::Mutex<Confirmed>,
     /// Requests that wait for this app.
     pub(super) held: AtomicUsize,
+    /// One more waits.
+    pub(super) more_held: Notify,
     /// The last estimate and failure count known of the app.
     memory: Mutex<Memory>,
 }
@@ -223,6 +225,7 @@ impl ManagedApp {
             doubted: AtomicBool::new(false),
             confirmed: tokio::sync::Mutex::default(),
             held: AtomicUsize::new(0),
+            more_held: Notify::new(),
             memory: Mutex::new(memory),
         }
     }
@@ -275,6 +278,19 @@ impl ManagedApp {
     /// Requests waiting for it right now.
     pub fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
+    }
+
+    /// Returns when a request waits for it.
+    pub(super) async fn wanted(&self) {
+        loop {
+            let mut more = std::pin::pin!(self.more_held.notified());
+            // Before the look: whoever comes after it is heard.
+            more.as_mut().enable();
+            if self.held() > 0 {
+                return;
+            }
+            more.await;
+        }
     }
 
     pub(super) fn configure(&self, settings: Settings) {

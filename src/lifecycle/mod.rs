@@ -217,7 +217,8 @@ impl Place {
     fn take(total: &Arc<AtomicUsize>, app: &Arc<ManagedApp>, limits: HoldLimits) -> Option<Self> {
         let place = Self { total: total.clone(), app: app.clone() };
         let others = total.fetch_add(1, Ordering::Relaxed);
-        let here = app.held.fetch_add(1, Ordering::Relaxed);
+        let here = app.held.fetch_add(1, Ordering::SeqCst);
+        app.more_held.notify_waiters();
         // Dropping it takes both counts back.
         (others < limits.total && here < limits.per_app).then_some(place)
     }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{Event, Lifecycle, ManagedApp, Step, cell::NotIdle};
 use crate::{
     app::{AppState, AppStatus},
-    provider::BeforeStop,
+    provider::{BeforeStop, Queue, Turn},
     registry::Change,
 };
 
@@ -64,8 +64,9 @@ impl Lifecycle {
         let outcome = self.save_and_stop(app).await;
         let change = match &outcome {
             Ok(()) => Change::Stopped,
+            Err(Kept::Wanted) => Change::AbortStop,
             // The provider is always right: a stop that reported an error may have worked all the same.
-            Err(_) => match app.provider.status(&app.id.name).await {
+            Err(Kept::Reason(_)) => match app.provider.status(&app.id.name).await {
                 Ok(AppStatus::Stopped | AppStatus::Crashed(_)) => Change::Stopped,
                 _ => Change::AbortStop,
             },
@@ -75,23 +76,62 @@ impl Lifecycle {
             Ok(record) => app.remember(&record),
             Err(error) => log::warn!("{}: the end of a stop could not be recorded: {error}", app.id),
         }
-        if stopped { Ok(()) } else { outcome }
+        match outcome {
+            Err(Kept::Wanted) => Err("somebody wants it".into()),
+            Err(Kept::Reason(reason)) if !stopped => Err(reason),
+            _ => Ok(()),
+        }
     }
 
-    /// What must come back is kept before anything is stopped: whoever ends in between, nothing is lost.
-    async fn save_and_stop(&self, app: &ManagedApp) -> Result<(), String> {
-        let name = &app.id.name;
-        let formation = match app.provider.before_stop(name).await {
-            Ok(BeforeStop::Runs(formation)) => app.settings().stop.of(&formation),
-            Ok(BeforeStop::Stopped) => return Ok(()),
-            Ok(BeforeStop::Busy(reason)) => return Err(reason),
-            Err(error) => return Err(error.to_string()),
+    /// What must come back is kept before anything is stopped: whoever ends in between, nothing is lost. Whoever comes before
+    /// the provider was told to stop it does not wait: the stop is given up.
+    async fn save_and_stop(&self, app: &ManagedApp) -> Result<(), Kept> {
+        let (name, turn) = (&app.id.name, Turn::default());
+        let look = tokio::select! {
+            biased;
+            look = app.provider.before_stop(name, &turn) => look,
+            () = app.wanted() => return Err(Kept::Wanted),
+        };
+        let formation = match look.map_err(Kept::reason)? {
+            BeforeStop::Runs(formation) => app.settings().stop.of(&formation),
+            BeforeStop::Stopped => return Ok(()),
+            BeforeStop::Busy(reason) => return Err(Kept::Reason(reason)),
         };
         if formation.is_empty() {
             return Ok(());
         }
         let save = Change::Save { formation: formation.clone() };
-        self.record(app, save).await.map_err(|error| error.to_string())?;
-        app.provider.stop(name, &formation).await.map_err(|error| error.to_string())
+        self.record(app, save).await.map_err(Kept::reason)?;
+        let turn = turn.next();
+        tokio::select! {
+            biased;
+            stopped = app.provider.stop(name, &formation, &turn) => stopped.map_err(Kept::reason),
+            () = wanted_in_time(app, &turn) => Err(Kept::Wanted),
+        }
+    }
+}
+
+/// Why a stop came to nothing.
+enum Kept {
+    /// A request came, and nothing was done yet.
+    Wanted,
+    /// The provider or the registry refused.
+    Reason(String),
+}
+
+impl Kept {
+    fn reason(error: impl std::fmt::Display) -> Self {
+        Self::Reason(error.to_string())
+    }
+}
+
+/// Returns when a request waits for the app and the provider has not been told to stop it. Never, once it has.
+async fn wanted_in_time(app: &ManagedApp, turn: &Turn) {
+    let mut queue = turn.watch();
+    let told = async { drop(queue.wait_for(|queue| *queue == Queue::Through).await) };
+    tokio::select! {
+        biased;
+        () = told => std::future::pending().await,
+        () = app.wanted() => {}
     }
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{Event, Lifecycle, ManagedApp, Reached, Step};
 use crate::{
     app::{AppState, AppStatus},
-    provider::Turn,
+    provider::{Queue, Turn},
     registry::{Change, record::back_off},
 };
 
@@ -102,18 +102,18 @@ async fn ended(app: &ManagedApp, reached: &Reached) -> String {
 
 /// Returns when the app has had `limit` to start. The time that a start waits in the account's queue is not the app's.
 async fn too_late(app: &ManagedApp, turn: &Turn, limit: Duration) {
-    let mut queued = turn.watch();
+    let mut queue = turn.watch();
     loop {
-        let estimate = *queued.borrow_and_update();
-        match estimate {
-            Some(estimate) => {
+        let now = *queue.borrow_and_update();
+        match now {
+            Queue::Waiting(estimate) => {
                 app.reached_step(Step::Queued(estimate));
-                let _ = queued.changed().await;
+                let _ = queue.changed().await;
                 app.reached_step(Step::Starting);
             }
-            None => tokio::select! {
+            Queue::Ahead | Queue::Through => tokio::select! {
                 () = tokio::time::sleep(limit) => return,
-                _ = queued.changed() => {}
+                _ = queue.changed() => {}
             },
         }
     }

@@ -3,7 +3,10 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 
 use crate::{
     app::{AppStatus, Endpoint, Formation, Readiness, StopTypes},
@@ -24,6 +27,7 @@ pub mod scalingo;
 mod settings;
 
 pub use api::Accounts;
+use api::Waits;
 
 /// What runs apps: an account at a PaaS, or this machine.
 ///
@@ -54,11 +58,11 @@ pub trait Provider: Send + Sync {
     ) -> Result<Endpoint, ProviderError>;
 
     /// The last look before a stop: what must come back at the next start, or why the app must not be stopped now.
-    async fn before_stop(&self, app: &str) -> Result<BeforeStop, ProviderError>;
+    async fn before_stop(&self, app: &str, turn: &Turn) -> Result<BeforeStop, ProviderError>;
 
     /// Stops the types of `formation` (what [`before_stop`](Self::before_stop) saw, and has been kept), and returns
-    /// when the provider has confirmed it.
-    async fn stop(&self, app: &str, formation: &Formation) -> Result<(), ProviderError>;
+    /// when the provider has confirmed it. May be given up for as long as `turn` is not through.
+    async fn stop(&self, app: &str, formation: &Formation, turn: &Turn) -> Result<(), ProviderError>;
 
     /// A start has failed. What must not go on running is stopped: by default nothing, since a PaaS goes on trying by
     /// itself, and whoever looks at a half-started app there wants to find it.
@@ -84,34 +88,70 @@ pub enum BeforeStop {
     Busy(String),
 }
 
-/// How a start tells its wake that it has to wait for its turn in the account's budget.
+/// How a start or a stop tells whoever asked for it that it has to wait for its turn in the account's budget.
 #[derive(Clone, Debug)]
 pub struct Turn {
-    wait: watch::Sender<Option<Duration>>,
-    /// When the wake began: all of its calls are queued as of then.
-    pub since: tokio::time::Instant,
+    queue: watch::Sender<Queue>,
+    since: Instant,
+}
+
+/// How far a call has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queue {
+    /// Nothing was asked of the provider yet.
+    Ahead,
+    /// It will take about so long until it can be asked.
+    Waiting(Duration),
+    /// It was asked.
+    Through,
 }
 
 impl Default for Turn {
     fn default() -> Self {
-        Self { wait: watch::Sender::new(None), since: tokio::time::Instant::now() }
+        Self { queue: watch::Sender::new(Queue::Ahead), since: Instant::now() }
     }
 }
 
 impl Turn {
-    /// It will take about so long until the provider can be asked at all.
-    pub fn wait(&self, estimate: Duration) {
-        self.wait.send_replace(Some(estimate));
+    /// Another turn of something that began with this one.
+    pub fn next(&self) -> Self {
+        Self { since: self.since, ..Self::default() }
     }
 
-    /// The provider is asked now.
-    pub fn come(&self) {
-        self.wait.send_if_modified(|wait| wait.take().is_some());
+    /// How far it has come, with every change from now on.
+    pub fn watch(&self) -> watch::Receiver<Queue> {
+        self.queue.subscribe()
+    }
+}
+
+impl Waits for Turn {
+    fn since(&self) -> Instant {
+        self.since
     }
 
-    /// The estimate while there is one, with every change from now on.
-    pub fn watch(&self) -> watch::Receiver<Option<Duration>> {
-        self.wait.subscribe()
+    fn wait(&self, estimate: Duration) {
+        self.queue.send_replace(Queue::Waiting(estimate));
+    }
+
+    fn come(&self) {
+        self.queue.send_if_modified(|queue| std::mem::replace(queue, Queue::Through) != Queue::Through);
+    }
+}
+
+/// The first of two calls that a start takes: each of those who are before it makes two as well.
+pub struct FirstOfTwo<'a>(pub &'a Turn);
+
+impl Waits for FirstOfTwo<'_> {
+    fn since(&self) -> Instant {
+        self.0.since()
+    }
+
+    fn wait(&self, estimate: Duration) {
+        self.0.wait(2 * estimate);
+    }
+
+    fn come(&self) {
+        self.0.come();
     }
 }
 

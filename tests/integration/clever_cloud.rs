@@ -258,7 +258,7 @@ async fn what_cannot_be_woken_is_left_alone_for_a_reason() {
         assert!(matches!(start(&provider, app).await, Err(ProviderError::Refused(_))), "{app}");
     }
     assert_eq!(sim.count("POST", "*"), 0);
-    assert!(matches!(provider.before_stop("odd").await, Ok(BeforeStop::Busy(_))));
+    assert!(matches!(provider.before_stop("odd", &Turn::default()).await, Ok(BeforeStop::Busy(_))));
     assert!(matches!(start(&provider, "nobody").await, Err(ProviderError::NotFound(_))));
 }
 
@@ -276,7 +276,7 @@ async fn an_app_is_started_with_two_calls_and_a_start_while_it_starts_makes_no_s
     assert_eq!(sim.state("shop"), "SHOULD_BE_DOWN");
     assert_eq!(provider.status("shop").await.unwrap(), AppStatus::Starting);
     start(&provider, "shop").await.unwrap();
-    assert_eq!(provider.before_stop("shop").await.unwrap(), BeforeStop::Busy("it is starting".into()));
+    assert_eq!(provider.before_stop("shop", &Turn::default()).await.unwrap(), BeforeStop::Busy("it is starting".into()));
     sim.pass("shop", Duration::from_secs(1));
     assert_eq!(sim.state("shop"), "WANTS_TO_BE_UP");
     let (one, other) = tokio::join!(start(&provider, "shop"), start(&provider, "shop"));
@@ -421,7 +421,7 @@ async fn an_app_is_stopped_with_three_looks_and_one_call_and_its_end_is_waited_f
     let sim = CleverCloud::start().await;
     sim.app("shop").instances(3).state_lag(Duration::from_millis(1500)).add();
     let provider = provider(&sim).await;
-    let BeforeStop::Runs(formation) = provider.before_stop("shop").await.unwrap() else { panic!("it runs") };
+    let BeforeStop::Runs(formation) = provider.before_stop("shop", &Turn::default()).await.unwrap() else { panic!("it runs") };
     assert_eq!(formation.0["web"].amount, 3);
     let path = format!("/v2/organisations/{ORGANISATION}/applications/ID");
     assert_eq!(
@@ -432,14 +432,14 @@ async fn an_app_is_stopped_with_three_looks_and_one_call_and_its_end_is_waited_f
             format!("GET {path}/instances")
         ]
     );
-    provider.stop("shop", &formation).await.unwrap();
+    provider.stop("shop", &formation, &Turn::default()).await.unwrap();
     let stop = format!("DELETE {path}/instances");
     assert_eq!(calls(&sim, "shop"), [&stop, "GET /v2/summary", "GET /v2/summary"]);
     assert_eq!((sim.stops("shop"), sim.state("shop").as_str()), (1, "SHOULD_BE_DOWN"));
     assert_eq!(provider.status("shop").await.unwrap(), AppStatus::Stopped);
-    assert_eq!(provider.before_stop("shop").await.unwrap(), BeforeStop::Stopped);
+    assert_eq!(provider.before_stop("shop", &Turn::default()).await.unwrap(), BeforeStop::Stopped);
     // Twice is as good as once.
-    provider.stop("shop", &formation).await.unwrap();
+    provider.stop("shop", &formation, &Turn::default()).await.unwrap();
     // The platform itself keeps what must come back.
     start(&provider, "shop").await.unwrap();
     assert_eq!(sim.formation("shop")["instances"], 3);
@@ -460,14 +460,14 @@ async fn an_app_is_not_stopped_during_a_deployment_or_after_one_that_failed() {
         ("failed", "its last deployment failed, so it might not come back"),
         ("cancelled", "its last deployment was cancelled, so it might not come back"),
     ] {
-        assert_eq!(provider.before_stop(app).await.unwrap(), BeforeStop::Busy(reason.into()), "{app}");
+        assert_eq!(provider.before_stop(app, &Turn::default()).await.unwrap(), BeforeStop::Busy(reason.into()), "{app}");
     }
     sim.end_deployment("pushed");
-    assert!(matches!(provider.before_stop("pushed").await, Ok(BeforeStop::Runs(_))));
+    assert!(matches!(provider.before_stop("pushed", &Turn::default()).await, Ok(BeforeStop::Runs(_))));
     for (state, reason) in [("TASK_IN_PROGRESS", "a task runs"), ("BUILDING", "a build runs")] {
         let body = json!([{"id": "1", "state": "UP"}, {"id": "2", "state": state}]);
         sim.fault(Fault::on("GET", "/instances").answers(Answer::json(200, &body)));
-        assert_eq!(provider.before_stop("pushed").await.unwrap(), BeforeStop::Busy(reason.into()));
+        assert_eq!(provider.before_stop("pushed", &Turn::default()).await.unwrap(), BeforeStop::Busy(reason.into()));
     }
 }
 
@@ -478,11 +478,11 @@ async fn a_stop_whose_answer_got_lost_is_looked_after_and_one_that_was_refused_i
     sim.app("blog").add();
     let provider = provider(&sim).await;
     sim.fault(Fault::on("DELETE", "*").drops_after());
-    provider.stop("shop", &Formation::single("web")).await.unwrap();
+    provider.stop("shop", &Formation::single("web"), &Turn::default()).await.unwrap();
     assert_eq!((sim.stops("shop"), sim.count("DELETE", "*")), (1, 1));
     let answer = Answer::json(400, &json!({"id": 4999, "message": "Not now", "type": "error"}));
     sim.fault(Fault::on("DELETE", "*").answers(answer));
-    let error = provider.stop("blog", &Formation::single("web")).await.unwrap_err();
+    let error = provider.stop("blog", &Formation::single("web"), &Turn::default()).await.unwrap_err();
     assert!(text(&error).contains("400 (4999): Not now"), "{error}");
     assert_eq!(sim.stops("blog"), 0);
 }

@@ -8,7 +8,7 @@ use loir::{
     config::Environment,
     lifecycle::Slept,
     provider::{
-        Accounts, AppInfo, BeforeStop, Provider, ProviderConfig, ProviderContext, ProviderError, Turn,
+        Accounts, AppInfo, BeforeStop, Provider, ProviderConfig, ProviderContext, ProviderError, Queue, Turn,
     },
     server::{Gear, Running, Source, load},
 };
@@ -86,8 +86,8 @@ async fn start(
 }
 
 async fn stop(provider: &Arc<dyn Provider>, app: &str) -> Formation {
-    let BeforeStop::Runs(saved) = provider.before_stop(app).await.unwrap() else { panic!("it does not run") };
-    provider.stop(app, &saved).await.unwrap();
+    let BeforeStop::Runs(saved) = provider.before_stop(app, &Turn::default()).await.unwrap() else { panic!("it does not run") };
+    provider.stop(app, &saved, &Turn::default()).await.unwrap();
     saved
 }
 
@@ -196,7 +196,7 @@ async fn an_app_whose_formation_cannot_be_read_keeps_what_is_known_of_it_and_is_
     sim.fault(
         Fault::on("PATCH", "/formation").answers(Answer::json(409, &serde_json::json!({"id": "conflict"}))),
     );
-    provider.stop("shop", &formation(&[("web", 1)])).await.unwrap_err();
+    provider.stop("shop", &formation(&[("web", 1)]), &Turn::default()).await.unwrap_err();
     sim.fault(Fault::on("GET", &of_shop).truncates());
     let list = provider.list().await.unwrap();
     assert_eq!(
@@ -301,7 +301,7 @@ async fn a_stop_takes_every_process_and_a_start_brings_back_exactly_those() {
         assert!(sim.formation("shop").values().all(|quantity| *quantity == 0));
         sim.clear_calls();
         assert_eq!(provider.status("shop").await.unwrap(), AppStatus::Stopped);
-        assert_eq!(provider.before_stop("shop").await.unwrap(), BeforeStop::Stopped);
+        assert_eq!(provider.before_stop("shop", &Turn::default()).await.unwrap(), BeforeStop::Stopped);
         assert_eq!(info(&provider.list().await.unwrap(), "shop").status, AppStatus::Stopped);
         assert_eq!(calls(&sim, "shop"), ["GET /formation", "GET /formation", "GET /apps"]);
         sim.clear_calls();
@@ -322,12 +322,12 @@ async fn only_web_is_stopped_if_only_web_is_given() {
     let sim = Heroku::start().await;
     sim.add("shop", &[("web", 2), ("worker", 3)], true);
     let provider = listed(&sim).await;
-    provider.stop("shop", &formation(&[("web", 2)])).await.unwrap();
+    provider.stop("shop", &formation(&[("web", 2)]), &Turn::default()).await.unwrap();
     assert_eq!(sim.formation("shop"), BTreeMap::from([("web".into(), 0), ("worker".into(), 3)]));
     assert_eq!(provider.status("shop").await.unwrap(), AppStatus::Stopped);
     assert_eq!(info(&provider.list().await.unwrap(), "shop").status, AppStatus::Stopped);
     assert_eq!(
-        provider.before_stop("shop").await.unwrap(),
+        provider.before_stop("shop", &Turn::default()).await.unwrap(),
         BeforeStop::Stopped,
         "its workers are meant to run"
     );
@@ -390,9 +390,9 @@ async fn process_types_that_are_new_stay_as_they_are_and_those_that_are_gone_are
         sim.clear_faults();
         // The same at a stop.
         sim.set_formation("shop", &[("web", 2), ("mailer", 1)]);
-        let BeforeStop::Runs(saved) = provider.before_stop("shop").await.unwrap() else { panic!("it runs") };
+        let BeforeStop::Runs(saved) = provider.before_stop("shop", &Turn::default()).await.unwrap() else { panic!("it runs") };
         sim.drop_type("shop", "mailer");
-        provider.stop("shop", &saved).await.unwrap();
+        provider.stop("shop", &saved, &Turn::default()).await.unwrap();
         assert!(sim.formation("shop").values().all(|quantity| *quantity == 0));
     }
 }
@@ -458,7 +458,7 @@ async fn a_change_that_got_lost_on_its_way_back_is_simply_sent_again() {
     // One that was not carried out at all is no stop.
     sim.set_formation("shop", &[("web", 2)]);
     sim.fault(Fault::on("PATCH", "/formation").answers(Answer::json(200, &serde_json::json!([]))));
-    assert!(matches!(provider.stop("shop", &formation(&[("web", 2)])).await, Err(ProviderError::Failed(_))));
+    assert!(matches!(provider.stop("shop", &formation(&[("web", 2)]), &Turn::default()).await, Err(ProviderError::Failed(_))));
 }
 
 #[tokio::test]
@@ -479,9 +479,9 @@ async fn an_app_that_is_at_work_is_not_stopped() {
         ("builds", "a release is under way"),
         ("repair", "it is in maintenance"),
     ] {
-        assert_eq!(provider.before_stop(app).await.unwrap(), BeforeStop::Busy(reason.into()), "{app}");
+        assert_eq!(provider.before_stop(app, &Turn::default()).await.unwrap(), BeforeStop::Busy(reason.into()), "{app}");
     }
-    assert!(matches!(provider.before_stop("builds").await.unwrap(), BeforeStop::Runs(_)));
+    assert!(matches!(provider.before_stop("builds", &Turn::default()).await.unwrap(), BeforeStop::Runs(_)));
 }
 
 #[tokio::test]
@@ -575,7 +575,7 @@ async fn a_start_that_has_to_wait_for_the_platform_says_so() {
     tokio::select! {
         started = provider.start("shop", None, &turn) => panic!("it was not to start: {started:?}"),
         () = tokio::time::sleep(Duration::from_secs(20)) => panic!("nobody was told"),
-        _ = told.wait_for(|wait| wait.is_some_and(|wait| wait > Duration::from_secs(5))) => {}
+        _ = told.wait_for(|queue| matches!(queue, Queue::Waiting(wait) if *wait > Duration::from_secs(5))) => {}
     }
     assert_eq!((sim.limited_calls(), sim.calls().len()), (1, 1));
 }

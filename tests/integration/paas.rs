@@ -283,6 +283,21 @@ async fn an_idle_app_at_a_platform_falls_asleep_by_itself() {
     assert_eq!(platform.formation("shop")["web"], 2);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_that_waits_for_the_quota_gives_way_to_a_request_at_once() {
+    let platform = Scalingo::start().await;
+    platform.app("shop").add();
+    let loir = gateway_for([platform.entry("cloud")]).start().await;
+    // From now on the platform wants no call for a while.
+    platform.set_limit(Some(0));
+    let (lifecycle, app) = (loir.running.lifecycle().clone(), loir.app_at("cloud", "shop"));
+    let stop = tokio::spawn(async move { lifecycle.sleep(&app, Duration::ZERO).await });
+    eventually!(platform.limited_calls() > 0);
+    assert_eq!(loir.get("shop", "/").send().await.unwrap().status(), 200, "held for no more than a moment");
+    assert!(matches!(stop.await.unwrap(), Slept::Kept(_)));
+    assert_eq!((platform.stops("shop"), platform.starts("shop")), (0, 0));
+}
+
 /// A thousand apps, all wanted at once, by an account that may make 60 calls in a minute; the minute lasts half a second. Loir
 /// keeps to 45, since a busy machine may deliver late what was sent in time.
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use tokio::time::Instant;
 
-use super::budget::{OnWait, Priority};
+use super::budget::Priority;
 
 /// Everything but RFC 3986's unreserved characters.
 pub(super) const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -27,6 +27,18 @@ pub enum Repeat {
     Never,
 }
 
+/// Whoever waits for a call, or for several in a row.
+pub trait Waits: Send + Sync {
+    /// When it began to: all of its calls are queued as of then.
+    fn since(&self) -> Instant;
+
+    /// The next call has yet to wait about so long for its turn.
+    fn wait(&self, estimate: Duration);
+
+    /// The call is made now.
+    fn come(&self);
+}
+
 /// One call, to be given to [`Api::call`](super::Api::call).
 #[derive(Clone)]
 pub struct Call<'a> {
@@ -36,8 +48,7 @@ pub struct Call<'a> {
     pub(super) body: Option<Bytes>,
     pub(super) priority: Priority,
     pub(super) repeat: Repeat,
-    pub(super) since: Option<Instant>,
-    pub(super) waiting: Option<OnWait<'a>>,
+    pub(super) waits: Option<&'a dyn Waits>,
 }
 
 impl<'a> Call<'a> {
@@ -53,8 +64,7 @@ impl<'a> Call<'a> {
             body: None,
             priority,
             repeat,
-            since: None,
-            waiting: None,
+            waits: None,
         }
     }
 
@@ -105,17 +115,10 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// It belongs to something that began then: it has waited since.
+    /// It is one of the calls that somebody waits for.
     #[must_use]
-    pub fn since(mut self, began: Instant) -> Self {
-        self.since = Some(began);
-        self
-    }
-
-    /// `on_wait` is told how long the call has yet to wait for its turn, if it has to.
-    #[must_use]
-    pub fn waiting(mut self, on_wait: &'a (dyn Fn(Duration) + Send + Sync)) -> Self {
-        self.waiting = Some(on_wait);
+    pub fn waiting(mut self, waits: &'a dyn Waits) -> Self {
+        self.waits = Some(waits);
         self
     }
 }

@@ -33,7 +33,7 @@ mod reply;
 
 pub use account::{Account, AccountState, Accounts};
 pub use budget::{Budget, Limits, OnWait, Priority};
-pub use call::{Call, Repeat, segment};
+pub use call::{Call, Repeat, Waits, segment};
 pub use credential::{Credential, Fetch, Fixed, Renewed, Token};
 pub use error::{ApiError, Refusal};
 pub use reply::{Plain, Quirks, Reply, code, message};
@@ -155,9 +155,12 @@ impl Api {
             tokio::select! {
                 biased;
                 error = self.account.refused() => return Err(error),
-                () = self.account.budget().acquire(call.priority, call.since, call.waiting) => {}
+                () = self.turn(&call) => {}
             }
             let authorization = self.authorize(&call, &url).await?;
+            if let Some(waits) = call.waits {
+                waits.come();
+            }
             let sent = Instant::now();
             self.account.count();
             let answer = self.send(&call, url.clone(), authorization.clone()).await;
@@ -219,6 +222,17 @@ impl Api {
                 return Err(ApiError::Unavailable(reason));
             }
             sleep(self.pace.repeat.mul_f64(0.75 * account::jitter(0.6)) * 2u32.pow(failures - 1)).await;
+        }
+    }
+
+    async fn turn(&self, call: &Call<'_>) {
+        let budget = self.account.budget();
+        match call.waits {
+            None => budget.acquire(call.priority, None, None).await,
+            Some(waits) => {
+                let tell = |estimate| waits.wait(estimate);
+                budget.acquire(call.priority, Some(waits.since()), Some(&tell)).await;
+            }
         }
     }
 

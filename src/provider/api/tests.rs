@@ -21,6 +21,21 @@ fn install_crypto() {
     pingora_core::tls::install_default_crypto_provider();
 }
 
+/// Somebody who waits and is told by a closure.
+struct Told<F>(F);
+
+impl<F: Fn(Duration) + Send + Sync> Waits for Told<F> {
+    fn since(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn wait(&self, estimate: Duration) {
+        (self.0)(estimate);
+    }
+
+    fn come(&self) {}
+}
+
 const FAST: Limits = Limits { per_minute: 600_000, burst: 1000, reserve_for_wakes: 10 };
 const TOKEN: &str = "tk-us-0123456789abcdef";
 
@@ -227,7 +242,7 @@ async fn a_provider_that_is_called_too_often_is_left_in_peace_and_asked_again() 
         let tell = |_| {
             told.fetch_add(1, Ordering::Relaxed);
         };
-        api.call(post().waiting(&tell)).await.unwrap();
+        api.call(post().waiting(&Told(tell))).await.unwrap();
         assert!(start.elapsed() >= pause && told.into_inner() > 0);
         assert_eq!(server.seen(), 2, "a POST too: it was not carried out");
     }
@@ -403,7 +418,8 @@ async fn a_misconfigured_account_makes_no_call_until_it_is_forgiven() {
         waits.fetch_add(1, Ordering::Relaxed);
     };
     // The second has to wait for minutes for its turn, and hears of it.
-    let (first, second) = tokio::join!(api.call(get()), api.call(get().waiting(&tell)));
+    let told = Told(tell);
+    let (first, second) = tokio::join!(api.call(get()), api.call(get().waiting(&told)));
     let words = "the provider answered 401 (unauthorized): Invalid credentials provided.";
     for result in [first, second, api.call(post()).await] {
         let error = result.unwrap_err();

@@ -197,11 +197,9 @@ impl Connection {
         priority: Priority,
         turn: &Turn,
     ) -> Result<Arc<Vec<App>>, ProviderError> {
-        let waiting = |estimate| turn.wait(estimate);
-        let call = Call::get("/v2/summary", priority).waiting(&waiting);
+        let call = Call::get("/v2/summary", priority).waiting(turn);
         let organisation = self.config.organisation.as_deref();
         let apps = self.inventory.apps(&self.api, organisation, since, call, priority).await;
-        turn.come();
         apps
     }
 
@@ -230,10 +228,8 @@ impl Connection {
         priority: Priority,
         turn: &Turn,
     ) -> Result<Vec<wire::Deployment>, ProviderError> {
-        let waiting = |estimate| turn.wait(estimate);
-        let call = Call::get(place.path("deployments?limit=5"), priority).waiting(&waiting);
+        let call = Call::get(place.path("deployments?limit=5"), priority).waiting(turn);
         let reply = self.api.call(call).await;
-        turn.come();
         Ok(reply.map_err(|error| missing(place, error))?.json()?)
     }
 
@@ -375,10 +371,8 @@ impl Connection {
         for _ in 0..TRIES {
             // Before the call: whoever gives it up half-way does not know that it was not made.
             track.remember(Some(Start::of(None)));
-            let waiting = |estimate| turn.wait(estimate);
-            let call = Call::post(place.path("instances"), Priority::Wake).waiting(&waiting);
+            let call = Call::post(place.path("instances"), Priority::Wake).waiting(turn);
             let started = self.api.call(call).await;
-            turn.come();
             let reason = match started {
                 Ok(reply) => {
                     let started = reply.json::<wire::Started>().ok();
@@ -421,16 +415,16 @@ impl Connection {
         Ok(false)
     }
 
-    async fn before_stop(&self, app: &str) -> Result<BeforeStop, ProviderError> {
+    async fn before_stop(&self, app: &str, turn: &Turn) -> Result<BeforeStop, ProviderError> {
         let place = self.place(app)?;
         let busy = |reason: &str| Ok(BeforeStop::Busy(reason.to_owned()));
-        match self.state(&place, Priority::Stop, &Turn::default()).await?.as_str() {
+        match self.state(&place, Priority::Stop, turn).await?.as_str() {
             "SHOULD_BE_UP" => {}
             "SHOULD_BE_DOWN" if !self.tracks.of(&place.id).lags() => return Ok(BeforeStop::Stopped),
             "SHOULD_BE_DOWN" | "WANTS_TO_BE_UP" => return busy("it is starting"),
             state => return busy(&blocked(state).unwrap_or_else(|| format!("its state is {state}"))),
         }
-        let rows = self.deployments(&place, Priority::Stop, &Turn::default()).await?;
+        let rows = self.deployments(&place, Priority::Stop, turn).await?;
         if rows.iter().any(start::is_under_way) {
             return busy("a deployment is under way");
         }
@@ -441,7 +435,7 @@ impl Connection {
             }
             Some(Fate::UnderWay | Fate::Done) | None => {}
         }
-        let call = Call::get(place.path("instances"), Priority::Stop);
+        let call = Call::get(place.path("instances"), Priority::Stop).waiting(turn);
         let reply = self.api.call(call).await.map_err(|error| missing(&place, error))?;
         let instances: Vec<wire::Instance> = reply.json()?;
         let any = |state: &str| instances.iter().any(|one| one.state.as_deref() == Some(state));
@@ -456,11 +450,11 @@ impl Connection {
         Ok(BeforeStop::Runs(Formation(BTreeMap::from([(WEB.to_owned(), web)]))))
     }
 
-    async fn stop(&self, app: &str) -> Result<(), ProviderError> {
+    async fn stop(&self, app: &str, turn: &Turn) -> Result<(), ProviderError> {
         let place = self.place(app)?;
         let track = self.tracks.of(&place.id);
         let _one = track.one.lock().await;
-        let call = Call::delete(place.path("instances"), Priority::Stop);
+        let call = Call::delete(place.path("instances"), Priority::Stop).waiting(turn);
         let (limit, refused) = match self.api.call(call).await {
             Ok(_) => (STOP_TAKES, None),
             // Whatever it says of an app that is down already is not known: its state tells.
@@ -531,12 +525,12 @@ impl Provider for CleverCloud {
         self.connection.load_full().start(app, turn).await
     }
 
-    async fn before_stop(&self, app: &str) -> Result<BeforeStop, ProviderError> {
-        self.connection.load_full().before_stop(app).await
+    async fn before_stop(&self, app: &str, turn: &Turn) -> Result<BeforeStop, ProviderError> {
+        self.connection.load_full().before_stop(app, turn).await
     }
 
-    async fn stop(&self, app: &str, _formation: &Formation) -> Result<(), ProviderError> {
-        self.connection.load_full().stop(app).await
+    async fn stop(&self, app: &str, _formation: &Formation, turn: &Turn) -> Result<(), ProviderError> {
+        self.connection.load_full().stop(app, turn).await
     }
 
     async fn reconfigure(&self, config: &dyn ProviderConfig) -> Result<(), NeedsRestart> {

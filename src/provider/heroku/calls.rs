@@ -12,7 +12,7 @@ use super::wire::{self, Readable};
 use crate::{
     app::{AppStatus, Formation, WEB},
     provider::{
-        ProviderError, Turn,
+        FirstOfTwo, ProviderError, Turn,
         api::{Api, ApiError, Call, Priority, Refusal, segment},
     },
 };
@@ -88,9 +88,8 @@ impl Calls {
         priority: Priority,
         turn: &Turn,
     ) -> Result<Formation, ApiError> {
-        let waiting = |estimate| turn.wait(estimate);
-        let reply = self.0.call(Call::get(path(app, "/formation"), priority).waiting(&waiting)).await;
-        turn.come();
+        let first = FirstOfTwo(turn);
+        let reply = self.0.call(Call::get(path(app, "/formation"), priority).waiting(&first)).await;
         Ok(reply?.json::<Readable<wire::ProcessType>>()?.formation())
     }
 
@@ -101,13 +100,11 @@ impl Calls {
         priority: Priority,
         turn: &Turn,
     ) -> Result<Dynos, ProviderError> {
-        let waiting = |estimate| turn.wait(estimate);
-        let mut call = Call::get(path(app, "/dynos"), priority).waiting(&waiting);
+        let mut call = Call::get(path(app, "/dynos"), priority).waiting(turn);
         if app.is_fir() {
             call = call.header(ACCEPT, FIR);
         }
         let reply = self.0.call(call).await;
-        turn.come();
         Ok(Dynos(reply.map_err(|error| missing(app, error))?.json::<Readable<wire::Dyno>>()?.0))
     }
 
@@ -130,14 +127,12 @@ impl Calls {
     ) -> Result<Scaled, ProviderError> {
         let update = |(name, quantity): (&String, &u32)| json!({ "type": name, "quantity": quantity });
         let updates: Vec<Value> = wanted.iter().map(update).collect();
-        let waiting = |estimate| turn.wait(estimate);
         // Absolute numbers: twice is the same as once.
         let call = Call::patch(path(app, "/formation"), priority)
             .json(&json!({ "updates": updates }))
             .repeatable()
-            .waiting(&waiting);
+            .waiting(turn);
         let scaled = self.0.call(call).await;
-        turn.come();
         match scaled {
             Ok(reply) => {
                 let said = reply.json::<Readable<wire::ProcessType>>();
@@ -150,10 +145,8 @@ impl Calls {
 
     /// All dynos end and begin anew.
     pub async fn restart(&self, app: &wire::App, turn: &Turn) -> Result<(), ProviderError> {
-        let waiting = |estimate| turn.wait(estimate);
-        let call = Call::delete(path(app, "/dynos"), Priority::Wake).waiting(&waiting);
+        let call = Call::delete(path(app, "/dynos"), Priority::Wake).waiting(turn);
         let restarted = self.0.call(call).await;
-        turn.come();
         match restarted {
             Ok(_) | Err(ApiError::Ambiguous(_)) => Ok(()),
             Err(error) => Err(missing(app, error)),

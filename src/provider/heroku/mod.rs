@@ -353,9 +353,9 @@ impl Connection {
         }
     }
 
-    async fn before_stop(&self, app: &str) -> Result<BeforeStop, ProviderError> {
+    async fn before_stop(&self, app: &str, turn: &Turn) -> Result<BeforeStop, ProviderError> {
         let app = self.app(app)?;
-        let formation = self.formation(&app, Priority::Stop, &Turn::default()).await?;
+        let formation = self.formation(&app, Priority::Stop, turn).await?;
         // Without web dynos it is stopped, and whoever left its workers running meant it.
         if web(&formation) == 0 {
             return Ok(BeforeStop::Stopped);
@@ -363,7 +363,7 @@ impl Connection {
         if self.calls.app(&app, Priority::Stop).await?.in_maintenance() {
             return Ok(BeforeStop::Busy("it is in maintenance".into()));
         }
-        let dynos: Dynos = self.calls.dynos(&app, Priority::Stop, &Turn::default()).await?;
+        let dynos: Dynos = self.calls.dynos(&app, Priority::Stop, turn).await?;
         if let Some(reason) = dynos.busy() {
             return Ok(BeforeStop::Busy(reason.into()));
         }
@@ -373,26 +373,30 @@ impl Connection {
         Ok(BeforeStop::Runs(formation))
     }
 
-    async fn stop(&self, app: &str, formation: &Formation) -> Result<(), ProviderError> {
+    async fn stop(&self, app: &str, formation: &Formation, turn: &Turn) -> Result<(), ProviderError> {
         let app = self.app(app)?;
-        self.scale_down(&app, formation).await.inspect_err(|_| self.memory.doubt(&app.id))
+        self.scale_down(&app, formation, turn).await.inspect_err(|_| self.memory.doubt(&app.id))
     }
 
-    async fn scale_down(&self, app: &wire::App, formation: &Formation) -> Result<(), ProviderError> {
-        let turn = Turn::default();
+    async fn scale_down(
+        &self,
+        app: &wire::App,
+        formation: &Formation,
+        turn: &Turn,
+    ) -> Result<(), ProviderError> {
         let running = formation.0.iter().filter(|(_, processes)| processes.amount > 0);
         let mut nothing: BTreeMap<String, u32> = running.map(|(name, _)| (name.clone(), 0)).collect();
         if nothing.is_empty() {
             return Ok(());
         }
-        let mut scaled = self.calls.scale(app, &nothing, Priority::Stop, &turn).await?;
+        let mut scaled = self.calls.scale(app, &nothing, Priority::Stop, turn).await?;
         if let Scaled::TypeGone(_) = scaled {
-            let current = self.formation(app, Priority::Stop, &turn).await?;
+            let current = self.formation(app, Priority::Stop, turn).await?;
             nothing.retain(|name, _| current.0.get(name).is_some_and(|processes| processes.amount > 0));
             if nothing.is_empty() {
                 return Ok(());
             }
-            scaled = self.calls.scale(app, &nothing, Priority::Stop, &turn).await?;
+            scaled = self.calls.scale(app, &nothing, Priority::Stop, turn).await?;
         }
         let said = match scaled {
             Scaled::To(said) => said,
@@ -408,7 +412,7 @@ impl Connection {
             }
             return Ok(());
         }
-        let current = self.formation(app, Priority::Stop, &turn).await?;
+        let current = self.formation(app, Priority::Stop, turn).await?;
         match nothing.keys().find(|name| current.0.get(*name).is_some_and(|processes| processes.amount > 0)) {
             None => Ok(()),
             Some(name) => Err(ProviderError::Failed(format!("it was told to stop and still wants `{name}`"))),
@@ -439,12 +443,12 @@ impl Provider for Heroku {
         self.connection.load_full().start(app, formation, turn).await
     }
 
-    async fn before_stop(&self, app: &str) -> Result<BeforeStop, ProviderError> {
-        self.connection.load_full().before_stop(app).await
+    async fn before_stop(&self, app: &str, turn: &Turn) -> Result<BeforeStop, ProviderError> {
+        self.connection.load_full().before_stop(app, turn).await
     }
 
-    async fn stop(&self, app: &str, formation: &Formation) -> Result<(), ProviderError> {
-        self.connection.load_full().stop(app, formation).await
+    async fn stop(&self, app: &str, formation: &Formation, turn: &Turn) -> Result<(), ProviderError> {
+        self.connection.load_full().stop(app, formation, turn).await
     }
 
     async fn reconfigure(&self, config: &dyn ProviderConfig) -> Result<(), NeedsRestart> {

@@ -27,6 +27,7 @@ use async_trait::async_trait;
 
 use super::{
     AppInfo, BeforeStop, NeedsRestart, Provider, ProviderConfig, ProviderContext, ProviderError, Turn,
+    api::Waits,
 };
 use crate::app::{AppStatus, Endpoint, Formation, WEB};
 
@@ -240,14 +241,15 @@ impl Provider for ProcessProvider {
         Ok(Endpoint::Address(address))
     }
 
-    async fn before_stop(&self, app: &str) -> Result<BeforeStop, ProviderError> {
+    async fn before_stop(&self, app: &str, _: &Turn) -> Result<BeforeStop, ProviderError> {
         match self.0.running(app) {
             Some(_) => Ok(BeforeStop::Runs(Formation::single(WEB))),
             None => Ok(BeforeStop::Stopped),
         }
     }
 
-    async fn stop(&self, app: &str, _: &Formation) -> Result<(), ProviderError> {
+    async fn stop(&self, app: &str, _: &Formation, turn: &Turn) -> Result<(), ProviderError> {
+        turn.come();
         let turn = self.0.turn(app);
         let _turn = turn.lock().await;
         self.0.stop_child(app).await;
@@ -255,7 +257,7 @@ impl Provider for ProcessProvider {
     }
 
     async fn give_up(&self, app: &str) -> Result<(), ProviderError> {
-        self.stop(app, &Formation::default()).await
+        self.stop(app, &Formation::default(), &Turn::default()).await
     }
 
     async fn reconfigure(&self, config: &dyn ProviderConfig) -> Result<(), NeedsRestart> {

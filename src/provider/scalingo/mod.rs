@@ -232,10 +232,8 @@ impl Connection {
             return Ok(());
         }
         let path = format!("/v1/apps/{}/restart", segment(&place.name));
-        let waiting = |estimate| turn.wait(estimate);
-        let call = Call::post(path, Priority::Wake).json(&json!({})).waiting(&waiting);
+        let call = Call::post(path, Priority::Wake).json(&json!({})).waiting(turn);
         let restarted = place.region.api.call(call).await;
-        turn.come();
         match restarted {
             Ok(_) | Err(ApiError::Ambiguous(_)) => Ok(()),
             Err(error) => Err(error.into()),
@@ -304,7 +302,7 @@ impl Connection {
         place.region.endpoint(&place.name)
     }
 
-    async fn before_stop(&self, app: &str) -> Result<BeforeStop, ProviderError> {
+    async fn before_stop(&self, app: &str, turn: &Turn) -> Result<BeforeStop, ProviderError> {
         let place = self.place(app)?;
         let region = &place.region;
         match region.look(&place.name, Instant::now(), Priority::Stop).await?.status.as_str() {
@@ -312,10 +310,10 @@ impl Connection {
             "stopped" => return Ok(BeforeStop::Stopped),
             other => return Ok(BeforeStop::Busy(format!("it is {other}"))),
         }
-        if region.runs_one_off(&place.name).await? {
+        if region.runs_one_off(&place.name, turn).await? {
             return Ok(BeforeStop::Busy("a one-off container runs".into()));
         }
-        let formation = region.formation_to_keep(&place.name).await?;
+        let formation = region.formation_to_keep(&place.name, turn).await?;
         match formation.runs_web() {
             true => Ok(BeforeStop::Runs(formation)),
             false if self.config.paas.settings(&[app, &place.name]).stop == StopTypes::Web => {
@@ -326,13 +324,13 @@ impl Connection {
         }
     }
 
-    async fn stop(&self, app: &str, formation: &Formation) -> Result<(), ProviderError> {
+    async fn stop(&self, app: &str, formation: &Formation, turn: &Turn) -> Result<(), ProviderError> {
         let place = self.place(app)?;
         let region = &place.region;
         let _one_of_two = self.stops.acquire().await;
         let running = formation.0.iter().filter(|(_, processes)| processes.amount > 0);
         let nothing = Formation(running.map(|(name, _)| (name.clone(), Processes::default())).collect());
-        match region.scale(&place.name, &nothing, Priority::Stop, &Turn::default()).await? {
+        match region.scale(&place.name, &nothing, Priority::Stop, turn).await? {
             Outcome::Accepted | Outcome::NotKnown => {}
             Outcome::NoChange | Outcome::NeverDeployed | Outcome::TypeGone => {}
             Outcome::Busy => return Err(ProviderError::Failed("it is busy with something else".into())),
@@ -382,12 +380,12 @@ impl Provider for Scalingo {
         self.connection.load_full().start(app, formation, turn).await
     }
 
-    async fn before_stop(&self, app: &str) -> Result<BeforeStop, ProviderError> {
-        self.connection.load_full().before_stop(app).await
+    async fn before_stop(&self, app: &str, turn: &Turn) -> Result<BeforeStop, ProviderError> {
+        self.connection.load_full().before_stop(app, turn).await
     }
 
-    async fn stop(&self, app: &str, formation: &Formation) -> Result<(), ProviderError> {
-        self.connection.load_full().stop(app, formation).await
+    async fn stop(&self, app: &str, formation: &Formation, turn: &Turn) -> Result<(), ProviderError> {
+        self.connection.load_full().stop(app, formation, turn).await
     }
 
     async fn reconfigure(&self, config: &dyn ProviderConfig) -> Result<(), NeedsRestart> {

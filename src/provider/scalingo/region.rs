@@ -1,6 +1,6 @@
 //! One region's API.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use http::StatusCode;
@@ -11,7 +11,7 @@ use super::{endpoint, wire};
 use crate::{
     app::{Endpoint, Formation},
     provider::{
-        ProviderError, Turn,
+        FirstOfTwo, ProviderError, Turn,
         api::{Api, ApiError, Call, Priority, Refusal, segment},
         latest::Latest,
     },
@@ -111,27 +111,27 @@ impl Region {
         priority: Priority,
         turn: &Turn,
     ) -> Result<Formation, ProviderError> {
-        // A start takes two calls for each of those who are before it.
-        let waiting = |estimate: Duration| turn.wait(2 * estimate);
         let path = format!("/v1/apps/{}/containers", segment(app));
-        let call = Call::get(path, priority).since(turn.since).waiting(&waiting);
+        let first = FirstOfTwo(turn);
+        let call = Call::get(path, priority).waiting(&first);
         let reply = self.api.call(call).await;
-        turn.come();
         let containers: wire::Containers = reply.map_err(|error| missing(app, error))?.json()?;
         Ok(containers.formation(Vec::new()))
     }
 
     /// The same, with the autoscalers that are on: what must come back after a sleep.
-    pub async fn formation_to_keep(&self, app: &str) -> Result<Formation, ProviderError> {
-        let get = |what: &str| Call::get(format!("/v1/apps/{}/{what}", segment(app)), Priority::Stop);
+    pub async fn formation_to_keep(&self, app: &str, turn: &Turn) -> Result<Formation, ProviderError> {
+        let get = |what: &str| {
+            Call::get(format!("/v1/apps/{}/{what}", segment(app)), Priority::Stop).waiting(turn)
+        };
         let autoscalers: wire::Autoscalers = self.api.call(get("autoscalers")).await?.json()?;
         let containers: wire::Containers = self.api.call(get("containers")).await?.json()?;
         Ok(containers.formation(autoscalers.autoscalers))
     }
 
     /// Whether somebody runs a command in a container of its own.
-    pub async fn runs_one_off(&self, app: &str) -> Result<bool, ProviderError> {
-        let call = Call::get(format!("/v1/apps/{}/ps", segment(app)), Priority::Stop);
+    pub async fn runs_one_off(&self, app: &str, turn: &Turn) -> Result<bool, ProviderError> {
+        let call = Call::get(format!("/v1/apps/{}/ps", segment(app)), Priority::Stop).waiting(turn);
         let running: wire::Running = self.api.call(call).await?.json()?;
         let alive = |state: &str| matches!(state, "running" | "booting" | "starting");
         Ok(running.containers.iter().any(|one| one.process_type == "one-off" && alive(&one.state)))
@@ -150,12 +150,10 @@ impl Region {
             .iter()
             .map(|(name, processes)| json!({ "name": name, "amount": processes.amount }))
             .collect();
-        let waiting = |estimate: Duration| turn.wait(estimate);
         let path = format!("/v1/apps/{}/scale", segment(app));
         let call = Call::post(path, priority).json(&json!({ "containers": containers }));
-        let call = call.since(turn.since).waiting(&waiting);
+        let call = call.waiting(turn);
         let scaled = self.api.call(call).await;
-        turn.come();
         match scaled {
             Ok(reply) if reply.status == StatusCode::ACCEPTED => Ok(Outcome::Accepted),
             Ok(_) => Ok(Outcome::NeverDeployed),
