@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use crate::{
-    app::{AppStatus, Endpoint, Formation, Readiness, StopTypes},
+    app::{AppStatus, Endpoint, Formation, Readiness, RouterPage, StopTypes},
     config::{
         Environment, ProviderEntry,
         problem::{At, Problems},
@@ -43,6 +43,16 @@ pub trait Provider: Send + Sync {
     /// and an app that is taken out of it is stopped.
     fn list_every(&self) -> Option<Duration> {
         None
+    }
+
+    /// How its router says that it has no app to give a request to, if it has a router.
+    fn router(&self) -> Option<&'static RouterPage> {
+        None
+    }
+
+    /// What the entry says of an app beside the defaults.
+    fn settings(&self, _app: &str) -> AppSettings {
+        AppSettings::default()
     }
 
     /// What the provider says of one app right now.

@@ -16,10 +16,10 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::absolute;
+use super::{absolute, recollection::Recollection};
 use crate::{
     app::{AppId, Endpoint},
-    clock::Clock,
+    clock::{Clock, Millis},
     config::{Config, ProviderEntry, SharedApp},
     lifecycle::{Claim, Lifecycle, Listed, ManagedApp, Policy, Replicas},
     provider::{
@@ -44,6 +44,7 @@ struct Inner {
     events: mpsc::UnboundedSender<ProviderEvent>,
     program: Option<PathBuf>,
     accounts: Arc<Accounts>,
+    recollection: Recollection,
     /// Held while a list is taken over, so that lists never overtake each other.
     now: Mutex<Now>,
 }
@@ -82,9 +83,10 @@ impl Roster {
         program: Option<PathBuf>,
         events: mpsc::UnboundedSender<ProviderEvent>,
     ) -> Self {
+        let recollection = Recollection::new(absolute(config.state_dir.clone()));
         let now = Mutex::new(Now { config, entries: Vec::new(), told: HashSet::new() });
         let accounts = Arc::default();
-        Self(Arc::new(Inner { lifecycle, gateway, clock, events, program, accounts, now }))
+        Self(Arc::new(Inner { lifecycle, gateway, clock, events, program, accounts, recollection, now }))
     }
 
     /// Makes the entries equal to those of `config`, and asks each for its apps. Returns the problems of each entry that
@@ -177,7 +179,13 @@ impl Roster {
     /// One list, from the question to the routes.
     async fn list(&self, name: &Arc<str>, provider: &Arc<dyn Provider>) -> Result<(), ProviderError> {
         let asked = self.0.clock.now();
-        let apps = provider.list().await?;
+        let apps = match provider.list().await {
+            Ok(apps) => apps,
+            Err(error) => {
+                self.recall(name, provider, asked).await;
+                return Err(error);
+            }
+        };
         let mut now = self.0.now.lock().await;
         if !now.entries.iter().any(|entry| Arc::ptr_eq(&entry.provider, provider)) {
             // A reload has taken the entry out meanwhile.
@@ -189,10 +197,30 @@ impl Roster {
             let text = "it lists no app at all, though it did before: taken for an error, nothing changes";
             return Err(ProviderError::Failed(text.into()));
         }
+        self.0.recollection.keep(name, &apps);
         let listed = Listed { name: name.clone(), provider: provider.clone(), apps, asked };
         lifecycle.sync(listed, &now.policy()).await;
         self.rebuild_routes(&mut now);
         Ok(())
+    }
+
+    /// The provider cannot be asked. If nothing is known of its apps, what it listed last is taken for true.
+    async fn recall(&self, name: &Arc<str>, provider: &Arc<dyn Provider>, asked: Millis) {
+        let mut now = self.0.now.lock().await;
+        let lifecycle = &self.0.lifecycle;
+        let apps = self.0.recollection.recall(name, provider);
+        let knows_some = lifecycle.apps().keys().any(|id| id.provider == *name);
+        let there = now.entries.iter().any(|entry| Arc::ptr_eq(&entry.provider, provider));
+        if knows_some || !there || apps.is_empty() {
+            return;
+        }
+        log::warn!(
+            "provider {name} cannot be asked: {} apps are taken to be as it last listed them",
+            apps.len()
+        );
+        let listed = Listed { name: name.clone(), provider: provider.clone(), apps, asked };
+        lifecycle.sync(listed, &now.policy()).await;
+        self.rebuild_routes(&mut now);
     }
 
     /// Goes on asking, for as long as the entry is there.

@@ -276,7 +276,10 @@ async fn an_app_is_started_with_two_calls_and_a_start_while_it_starts_makes_no_s
     assert_eq!(sim.state("shop"), "SHOULD_BE_DOWN");
     assert_eq!(provider.status("shop").await.unwrap(), AppStatus::Starting);
     start(&provider, "shop").await.unwrap();
-    assert_eq!(provider.before_stop("shop", &Turn::default()).await.unwrap(), BeforeStop::Busy("it is starting".into()));
+    assert_eq!(
+        provider.before_stop("shop", &Turn::default()).await.unwrap(),
+        BeforeStop::Busy("it is starting".into())
+    );
     sim.pass("shop", Duration::from_secs(1));
     assert_eq!(sim.state("shop"), "WANTS_TO_BE_UP");
     let (one, other) = tokio::join!(start(&provider, "shop"), start(&provider, "shop"));
@@ -421,7 +424,9 @@ async fn an_app_is_stopped_with_three_looks_and_one_call_and_its_end_is_waited_f
     let sim = CleverCloud::start().await;
     sim.app("shop").instances(3).state_lag(Duration::from_millis(1500)).add();
     let provider = provider(&sim).await;
-    let BeforeStop::Runs(formation) = provider.before_stop("shop", &Turn::default()).await.unwrap() else { panic!("it runs") };
+    let BeforeStop::Runs(formation) = provider.before_stop("shop", &Turn::default()).await.unwrap() else {
+        panic!("it runs")
+    };
     assert_eq!(formation.0["web"].amount, 3);
     let path = format!("/v2/organisations/{ORGANISATION}/applications/ID");
     assert_eq!(
@@ -460,14 +465,21 @@ async fn an_app_is_not_stopped_during_a_deployment_or_after_one_that_failed() {
         ("failed", "its last deployment failed, so it might not come back"),
         ("cancelled", "its last deployment was cancelled, so it might not come back"),
     ] {
-        assert_eq!(provider.before_stop(app, &Turn::default()).await.unwrap(), BeforeStop::Busy(reason.into()), "{app}");
+        assert_eq!(
+            provider.before_stop(app, &Turn::default()).await.unwrap(),
+            BeforeStop::Busy(reason.into()),
+            "{app}"
+        );
     }
     sim.end_deployment("pushed");
     assert!(matches!(provider.before_stop("pushed", &Turn::default()).await, Ok(BeforeStop::Runs(_))));
     for (state, reason) in [("TASK_IN_PROGRESS", "a task runs"), ("BUILDING", "a build runs")] {
         let body = json!([{"id": "1", "state": "UP"}, {"id": "2", "state": state}]);
         sim.fault(Fault::on("GET", "/instances").answers(Answer::json(200, &body)));
-        assert_eq!(provider.before_stop("pushed", &Turn::default()).await.unwrap(), BeforeStop::Busy(reason.into()));
+        assert_eq!(
+            provider.before_stop("pushed", &Turn::default()).await.unwrap(),
+            BeforeStop::Busy(reason.into())
+        );
     }
 }
 

@@ -86,7 +86,9 @@ async fn start(
 }
 
 async fn stop(provider: &Arc<dyn Provider>, app: &str) -> Formation {
-    let BeforeStop::Runs(saved) = provider.before_stop(app, &Turn::default()).await.unwrap() else { panic!("it does not run") };
+    let BeforeStop::Runs(saved) = provider.before_stop(app, &Turn::default()).await.unwrap() else {
+        panic!("it does not run")
+    };
     provider.stop(app, &saved, &Turn::default()).await.unwrap();
     saved
 }
@@ -390,7 +392,9 @@ async fn process_types_that_are_new_stay_as_they_are_and_those_that_are_gone_are
         sim.clear_faults();
         // The same at a stop.
         sim.set_formation("shop", &[("web", 2), ("mailer", 1)]);
-        let BeforeStop::Runs(saved) = provider.before_stop("shop", &Turn::default()).await.unwrap() else { panic!("it runs") };
+        let BeforeStop::Runs(saved) = provider.before_stop("shop", &Turn::default()).await.unwrap() else {
+            panic!("it runs")
+        };
         sim.drop_type("shop", "mailer");
         provider.stop("shop", &saved, &Turn::default()).await.unwrap();
         assert!(sim.formation("shop").values().all(|quantity| *quantity == 0));
@@ -458,7 +462,10 @@ async fn a_change_that_got_lost_on_its_way_back_is_simply_sent_again() {
     // One that was not carried out at all is no stop.
     sim.set_formation("shop", &[("web", 2)]);
     sim.fault(Fault::on("PATCH", "/formation").answers(Answer::json(200, &serde_json::json!([]))));
-    assert!(matches!(provider.stop("shop", &formation(&[("web", 2)]), &Turn::default()).await, Err(ProviderError::Failed(_))));
+    assert!(matches!(
+        provider.stop("shop", &formation(&[("web", 2)]), &Turn::default()).await,
+        Err(ProviderError::Failed(_))
+    ));
 }
 
 #[tokio::test]
@@ -479,7 +486,11 @@ async fn an_app_that_is_at_work_is_not_stopped() {
         ("builds", "a release is under way"),
         ("repair", "it is in maintenance"),
     ] {
-        assert_eq!(provider.before_stop(app, &Turn::default()).await.unwrap(), BeforeStop::Busy(reason.into()), "{app}");
+        assert_eq!(
+            provider.before_stop(app, &Turn::default()).await.unwrap(),
+            BeforeStop::Busy(reason.into()),
+            "{app}"
+        );
     }
     assert!(matches!(provider.before_stop("builds", &Turn::default()).await.unwrap(), BeforeStop::Runs(_)));
 }

@@ -131,6 +131,23 @@ on_every_platform! {
         assert_eq!(loir.get("shop", "/").send().await.unwrap().status(), 200);
     }
 
+    async fn a_gateway_that_starts_while_the_api_is_away_serves_what_ran_before(platform: &impl Platform) {
+        platform.add("shop", USUAL, true);
+        let setup = in_front_of(platform).option("list_every: 200ms");
+        let loir = setup.start().await;
+        let left = std::sync::Arc::new(tempfile::tempdir().unwrap());
+        std::fs::create_dir(left.path().join("state")).unwrap();
+        let kept = |folder: &tempfile::TempDir| folder.path().join("state/apps-cloud.json");
+        std::fs::copy(kept(&loir.folder), kept(&left)).unwrap();
+        platform.down(Outage::Refused);
+        let again = setup.start_in(left).await;
+        assert_eq!(again.get("shop", "/").send().await.unwrap().status(), 200);
+        platform.down(Outage::None);
+        platform.add("late", USUAL, true);
+        eventually!(again.find("cloud", "late").is_some());
+        assert_eq!(again.app_at("cloud", "shop").state(), AppState::Awake);
+    }
+
     async fn a_deleted_app_goes_and_a_new_one_comes(platform: &impl Platform) {
         platform.add("shop", USUAL, true);
         platform.add("blog", USUAL, true);

@@ -57,15 +57,7 @@ impl<'a> Call<'a> {
     pub fn new(method: Method, path: impl Into<String>, priority: Priority) -> Self {
         let repeat = if method.is_safe() { Repeat::Safe } else { Repeat::Never };
         let path = path.into();
-        Self {
-            method,
-            path,
-            headers: HeaderMap::new(),
-            body: None,
-            priority,
-            repeat,
-            waits: None,
-        }
+        Self { method, path, headers: HeaderMap::new(), body: None, priority, repeat, waits: None }
     }
 
     /// A GET, which is repeated if it fails.

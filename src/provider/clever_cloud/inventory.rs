@@ -23,7 +23,7 @@ use crate::{
 
 /// The load balancer answers for an app that does not run with a page of its own. It marks every answer with its id, the
 /// app's own too, so such an answer may be the app's (github.com/sozu-proxy/sozu, default answers).
-static ROUTER: RouterPage = RouterPage {
+pub static ROUTER: RouterPage = RouterPage {
     status: &[404, 503],
     fields: &[("sozu-id", ""), ("cache-control", "no-cache")],
     certain: false,

@@ -38,13 +38,14 @@ use http::StatusCode;
 use tokio::time::Instant;
 
 use super::{
-    AppInfo, BeforeStop, NeedsRestart, Provider, ProviderConfig, ProviderContext, ProviderError, Turn,
+    AppInfo, AppSettings, BeforeStop, NeedsRestart, Provider, ProviderConfig, ProviderContext, ProviderError,
+    Turn,
     api::{
         Account, Accounts, Api, ApiError, Call, Credential, Fixed, Priority, Quirks, Reply, code, message,
         oauth1::Oauth1, segment,
     },
 };
-use crate::app::{AppStatus, Endpoint, Formation, Processes, WEB};
+use crate::app::{AppStatus, Endpoint, Formation, Processes, RouterPage, WEB};
 
 mod config;
 mod inventory;
@@ -52,7 +53,7 @@ mod start;
 mod wire;
 
 pub use config::{Access, CleverCloudConfig, Oauth, configure, schema};
-use inventory::{App, Inventory, dashed};
+use inventory::{App, Inventory, ROUTER, dashed};
 use start::{Fate, Start, Track, Tracks};
 
 /// Between two looks at what became of a stop.
@@ -510,6 +511,14 @@ impl Provider for CleverCloud {
 
     fn list_every(&self) -> Option<Duration> {
         Some(self.connection.load().config.paas.list_every)
+    }
+
+    fn router(&self) -> Option<&'static RouterPage> {
+        Some(&ROUTER)
+    }
+
+    fn settings(&self, app: &str) -> AppSettings {
+        self.connection.load().config.paas.settings(&[app])
     }
 
     async fn status(&self, app: &str) -> Result<AppStatus, ProviderError> {

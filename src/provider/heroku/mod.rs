@@ -35,7 +35,8 @@ use http::{HeaderMap, HeaderValue, header::ACCEPT};
 use tokio::{task::JoinSet, time::Instant};
 
 use super::{
-    AppInfo, BeforeStop, NeedsRestart, Provider, ProviderConfig, ProviderContext, ProviderError, Turn,
+    AppInfo, AppSettings, BeforeStop, NeedsRestart, Provider, ProviderConfig, ProviderContext, ProviderError,
+    Turn,
     api::{Account, Accounts, Api, Fixed, Priority, Quirks},
     restore::{at_most_one, restore},
 };
@@ -428,6 +429,14 @@ impl Provider for Heroku {
 
     fn list_every(&self) -> Option<Duration> {
         Some(self.connection.load().config.paas.list_every)
+    }
+
+    fn router(&self) -> Option<&'static RouterPage> {
+        Some(&ROUTER)
+    }
+
+    fn settings(&self, app: &str) -> AppSettings {
+        self.connection.load().config.paas.settings(&[app])
     }
 
     async fn status(&self, app: &str) -> Result<AppStatus, ProviderError> {

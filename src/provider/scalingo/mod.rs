@@ -31,7 +31,8 @@ use tokio::{
 };
 
 use super::{
-    AppInfo, BeforeStop, NeedsRestart, Provider, ProviderConfig, ProviderContext, ProviderError, Turn,
+    AppInfo, AppSettings, BeforeStop, NeedsRestart, Provider, ProviderConfig, ProviderContext, ProviderError,
+    Turn,
     api::{Account, Accounts, Api, ApiError, Call, Credential, Fixed, Plain, Priority, Renewed, segment},
     restore::{at_most_one, restore},
 };
@@ -365,6 +366,14 @@ impl Provider for Scalingo {
 
     fn list_every(&self) -> Option<Duration> {
         Some(self.connection.load().config.paas.list_every)
+    }
+
+    fn router(&self) -> Option<&'static RouterPage> {
+        Some(&ROUTER)
+    }
+
+    fn settings(&self, app: &str) -> AppSettings {
+        self.connection.load().config.paas.settings(&[app])
     }
 
     async fn status(&self, app: &str) -> Result<AppStatus, ProviderError> {

@@ -121,9 +121,8 @@ impl Region {
 
     /// The same, with the autoscalers that are on: what must come back after a sleep.
     pub async fn formation_to_keep(&self, app: &str, turn: &Turn) -> Result<Formation, ProviderError> {
-        let get = |what: &str| {
-            Call::get(format!("/v1/apps/{}/{what}", segment(app)), Priority::Stop).waiting(turn)
-        };
+        let get =
+            |what: &str| Call::get(format!("/v1/apps/{}/{what}", segment(app)), Priority::Stop).waiting(turn);
         let autoscalers: wire::Autoscalers = self.api.call(get("autoscalers")).await?.json()?;
         let containers: wire::Containers = self.api.call(get("containers")).await?.json()?;
         Ok(containers.formation(autoscalers.autoscalers))

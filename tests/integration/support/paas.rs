@@ -21,11 +21,7 @@ pub struct Setup {
 
 /// A gateway with these provider entries (YAML list items), idle for an hour before apps sleep, unless told otherwise.
 pub fn gateway_for(entries: impl IntoIterator<Item = String>) -> Setup {
-    Setup {
-        entries: entries.into_iter().collect(),
-        top: String::new(),
-        defaults: String::new(),
-    }
+    Setup { entries: entries.into_iter().collect(), top: String::new(), defaults: String::new() }
 }
 
 impl Setup {
