@@ -89,8 +89,8 @@ impl Roster {
         Self(Arc::new(Inner { lifecycle, gateway, clock, events, program, accounts, recollection, now }))
     }
 
-    /// Makes the entries equal to those of `config`, and asks each for its apps. Returns the problems of each entry that
-    /// has some; its apps stay as they were.
+    /// Makes the entries equal to those of `config`, and asks each for its apps. Returns the entries that cannot be used at
+    /// all. One that only cannot be asked right now is told in the log, its apps stay as they were, and it is asked again.
     pub async fn take(
         &self,
         config: Config,
@@ -120,13 +120,15 @@ impl Roster {
             let roster = self.clone();
             tokio::spawn(async move {
                 let result = roster.list(&name, &provider).await;
-                roster.watch(&name, &provider, result.as_ref().err().cloned()).await;
-                result.map_err(|error| (name.to_string(), error))
+                if let Err(error) = &result {
+                    log::error!("provider {name}: {error}; its apps stay as they were");
+                }
+                roster.watch(&name, &provider, result.err()).await;
             })
         });
         for list in lists.collect::<Vec<_>>() {
-            if let Ok(Err(problem)) = list.await {
-                problems.push(problem);
+            if let Err(error) = list.await {
+                log::error!("a list has ended unexpectedly: {error}");
             }
         }
         problems

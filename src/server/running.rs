@@ -98,14 +98,8 @@ impl Running {
         let roster =
             Roster::new(lifecycle.clone(), gateway.clone(), gear.clock, config.clone(), gear.program, events);
         let services = Vec::new();
-        for (name, error) in roster.take(config.clone(), entries).await {
-            match error {
-                // A provider's API may be down, and its credential wrong, while others are well.
-                ProviderError::Unavailable(_) | ProviderError::Misconfigured(_) => {
-                    log::error!("provider {name}: {error}")
-                }
-                error => return Err(StartError::Provider { name, error }),
-            }
+        if let Some((name, error)) = roster.take(config.clone(), entries).await.pop() {
+            return Err(StartError::Provider { name, error });
         }
         let mut running =
             Self { address, config, gateway, lifecycle: lifecycle.clone(), roster, shutdown, services, open };
@@ -149,7 +143,7 @@ impl Running {
         self.lifecycle.set_limits(hold_limits(&self.config));
 
         for (name, error) in self.roster.take(self.config.clone(), entries).await {
-            log::error!("provider {name}: {error}; its apps stay as they were");
+            log::error!("provider {name} cannot be used: {error}");
         }
         log::info!("the configuration is reloaded");
     }

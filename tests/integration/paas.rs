@@ -59,6 +59,15 @@ async fn a_region_whose_api_is_away_disturbs_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_is_refused_at_the_start_keeps_no_other_from_being_served() {
+    let (platform, entries) = two_regions().await;
+    platform.fault(Fault::on("GET", "/v1/apps").at(REGIONS[0]).always().text(403, "suspended"));
+    let loir = gateway_for(entries).option("list_every: 100ms").start().await;
+    assert_eq!(json(loir.get("shop", "/")).await["region"], REGIONS[1], "the name is free");
+    platform.clear_faults();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_app_in_two_places_is_served_where_it_is_awake_and_woken_where_it_can_be() {
     let (platform, entries) = two_regions().await;
     let setup = gateway_for(entries).top("apps:\n  - name: store\n    replicas: [paris/shop, secnum/shop]");
