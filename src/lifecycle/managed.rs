@@ -45,7 +45,10 @@ pub struct ManagedApp {
     /// Whether the provider is being asked if the app still runs.
     pub(super) doubted: AtomicBool,
     /// Held while the provider is asked that, so that many who doubt at once ask once.
-    pub(super) confirmed: tokio::sync::Mutex<Confirmed>,
+    pub(super) asking: tokio::sync::Mutex<()>,
+    trust: Mutex<Trust>,
+    /// Whether its own host name leads back to this gateway.
+    loops: AtomicBool,
     /// Requests that wait for this app.
     pub(super) held: AtomicUsize,
     /// One more waits.
@@ -80,6 +83,8 @@ pub struct Settings {
 pub enum Claim {
     /// The configuration says so.
     Written,
+    /// The app's name with its entry's: nobody else has that.
+    Full,
     /// The app's own name.
     Name,
     /// Another name of the app.
@@ -99,13 +104,18 @@ pub struct Known {
     pub(super) missing: u32,
 }
 
+/// What the provider has confirmed is believed for so long, and twice as long each time: an app may well answer 503 by
+/// itself, for hours.
+const BELIEVED: Duration = Duration::from_secs(2);
+const BELIEVED_AT_MOST: Duration = Duration::from_secs(120);
+
 /// What the provider has confirmed of an app whose answers look as if it did not run.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Confirmed {
-    /// When it last said that the app runs.
-    pub at: Option<Millis>,
+#[derive(Clone, Copy, Default)]
+struct Trust {
+    /// When it last said that the app runs, or could not tell.
+    at: Option<Millis>,
     /// How often in a row.
-    pub times: u32,
+    times: u32,
 }
 
 /// Where an awake app is reached.
@@ -154,6 +164,9 @@ impl Reached {
         }
     }
 }
+
+/// Why an app that loops is left alone.
+const LOOPS: &str = "its own host name leads back to this gateway";
 
 /// What a waiting person or program may know of an app's way up.
 #[derive(Clone, Debug)]
@@ -223,7 +236,9 @@ impl ManagedApp {
             order: tokio::sync::Mutex::default(),
             known: ArcSwap::from_pointee(known),
             doubted: AtomicBool::new(false),
-            confirmed: tokio::sync::Mutex::default(),
+            asking: tokio::sync::Mutex::default(),
+            trust: Mutex::default(),
+            loops: AtomicBool::new(false),
             held: AtomicUsize::new(0),
             more_held: Notify::new(),
             memory: Mutex::new(memory),
@@ -247,12 +262,36 @@ impl ManagedApp {
 
     /// Why it is neither woken nor stopped, if so.
     pub fn left_alone(&self) -> Option<Arc<str>> {
-        self.known.load().left_alone.clone()
+        let loops = || self.loops.load(Ordering::Relaxed).then(|| LOOPS.into());
+        self.known.load().left_alone.clone().or_else(loops)
+    }
+
+    /// Says whether its own host name leads back to this gateway; then it is left alone.
+    pub fn set_loops(&self, loops: bool) {
+        self.loops.store(loops, Ordering::Relaxed);
     }
 
     /// Whether it is neither woken nor stopped.
     pub fn is_left_alone(&self) -> bool {
-        self.known.load().left_alone.is_some()
+        self.loops.load(Ordering::Relaxed) || self.known.load().left_alone.is_some()
+    }
+
+    /// Whether the provider has confirmed lately that it runs.
+    pub(super) fn is_trusted(&self, now: Millis) -> bool {
+        let trust = *self.trust_now();
+        let believed = BELIEVED.saturating_mul(1 << trust.times.min(10)).min(BELIEVED_AT_MOST);
+        trust.at.is_some_and(|at| at >= self.since() && now.since(at) < believed)
+    }
+
+    /// Whether nobody has doubted since it last changed its state.
+    pub(super) fn is_new_to_doubt(&self) -> bool {
+        self.trust_now().at.is_none_or(|at| at < self.since())
+    }
+
+    /// The provider says that it runs, or cannot tell.
+    pub(super) fn trust(&self, now: Millis) {
+        let times = if self.is_new_to_doubt() { 1 } else { self.trust_now().times.saturating_add(1) };
+        *self.trust_now() = Trust { at: Some(now), times };
     }
 
     /// When it last changed its state.
@@ -353,6 +392,10 @@ impl ManagedApp {
     pub(super) fn reach(&self, reached: Option<Reached>) {
         self.gate.store(Arc::default());
         self.reached.store(reached.map(Arc::new));
+    }
+
+    fn trust_now(&self) -> std::sync::MutexGuard<'_, Trust> {
+        self.trust.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn memory(&self) -> std::sync::MutexGuard<'_, Memory> {

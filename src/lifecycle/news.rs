@@ -3,24 +3,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Event, Known, Lifecycle, ManagedApp, Step, managed::Confirmed};
+use super::{Event, Lifecycle, ManagedApp, Step};
 use crate::{
     app::{AppId, AppState, AppStatus, Endpoint},
     clock::Millis,
     registry::{Change, record::back_off},
 };
 
-/// What the provider has confirmed is believed for so long, and twice as long each time: an app may well answer 503 by
-/// itself, for hours.
-const BELIEVED: Duration = Duration::from_secs(2);
-const BELIEVED_AT_MOST: Duration = Duration::from_secs(120);
-
 /// The provider's word may lag behind its router's: the first time it is asked twice.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
-
-fn believed(times: u32) -> Duration {
-    BELIEVED.saturating_mul(1 << times.min(10)).min(BELIEVED_AT_MOST)
-}
 
 impl Lifecycle {
     /// A request could not connect to an app that we believe awake: the provider is asked, in the background and once
@@ -30,43 +21,60 @@ impl Lifecycle {
             return;
         }
         let (lifecycle, app) = (self.clone(), app.clone());
-        self.tasks.clone().spawn(async move {
-            lifecycle.confirm(&app).await;
+        self.tasks.spawn(async move {
+            lifecycle.ask_whether_it_runs(&app, false).await;
             app.doubted.store(false, std::sync::atomic::Ordering::SeqCst);
         });
     }
 
     /// An answer came from an app that we believe awake, and looks like the page of its provider's router for an app that
-    /// does not run. Asks the provider, once for all who ask at the same time. Whether the answer is to be believed: then
-    /// the app runs as far as anybody can tell, else it is not awake any more.
-    pub async fn confirm(&self, app: &Arc<ManagedApp>) -> bool {
-        let mut confirmed = app.confirmed.lock().await;
+    /// does not run; `certain` if only the router can have given it, and to nobody else. Asks the provider, once for all who
+    /// ask at the same time. Whether the answer is to be believed: then the app runs as far as anybody can tell within
+    /// `patience`, else it is not awake any more.
+    pub async fn confirm(self: &Arc<Self>, app: &Arc<ManagedApp>, certain: bool, patience: Duration) -> bool {
+        let (lifecycle, asked) = (self.clone(), app.clone());
+        // As a task of its own: a client that goes away must not leave it half done.
+        let answer = self.tasks.spawn(async move { lifecycle.ask_whether_it_runs(&asked, certain).await });
+        match tokio::time::timeout(patience, answer).await {
+            Ok(answer) => answer.unwrap_or(true),
+            Err(_) => {
+                // Whoever comes next need not wait as long for the same question.
+                app.trust(self.clock.now());
+                true
+            }
+        }
+    }
+
+    async fn ask_whether_it_runs(&self, app: &Arc<ManagedApp>, certain: bool) -> bool {
+        if app.is_trusted(self.clock.now()) {
+            return true;
+        }
+        let _one = app.asking.lock().await;
         if app.state() != AppState::Awake {
             return false;
         }
-        let since = confirmed.at.filter(|when| *when >= app.since());
-        match since {
-            Some(when) if self.clock.now().since(when) < believed(confirmed.times) => return true,
-            Some(_) => {}
-            None => confirmed.times = 0,
+        if app.is_trusted(self.clock.now()) {
+            return true;
         }
         let at_provider = app.provider.list_every().is_some();
-        let mut looks = if confirmed.times == 0 && at_provider { 2 } else { 1 };
+        let mut looks = if app.is_new_to_doubt() && at_provider { 2 } else { 1 };
         loop {
             looks -= 1;
             match app.provider.status(&app.id.name).await {
                 Ok(AppStatus::Running | AppStatus::Unknown(_)) => {}
                 Ok(AppStatus::Crashed(reason)) => {
-                    self.ended(app, AppState::Awake, Some(reason)).await;
+                    self.ended(app, Some(reason)).await;
                     return false;
                 }
                 // Of a process of ours, not to run is to have crashed; at a provider somebody else may have stopped it.
                 Ok(AppStatus::Stopped) if !at_provider => {
-                    self.ended(app, AppState::Awake, Some("it is not running any more".into())).await;
+                    self.ended(app, Some("it is not running any more".into())).await;
                     return false;
                 }
+                // It is being scaled or deployed, and may have given the answer itself.
+                Ok(AppStatus::Starting) if !certain => {}
                 Ok(AppStatus::Stopped | AppStatus::Starting | AppStatus::Stopping) => {
-                    self.ended(app, AppState::Awake, None).await;
+                    self.ended(app, None).await;
                     return false;
                 }
                 Err(error) => log::warn!("{}: whether it runs cannot be told: {error}", app.id),
@@ -76,7 +84,7 @@ impl Lifecycle {
             }
             tokio::time::sleep(SECOND_LOOK).await;
         }
-        *confirmed = Confirmed { at: Some(self.clock.now()), times: confirmed.times.saturating_add(1) };
+        app.trust(self.clock.now());
         true
     }
 
@@ -91,13 +99,14 @@ impl Lifecycle {
             return;
         }
         app.exited.send_replace(Some(reason.into()));
-        self.ended(&app, AppState::Awake, Some(reason.to_owned())).await;
+        self.ended(&app, Some(reason.to_owned())).await;
     }
 
     /// What a list, asked for at `asked`, says of an app that is known.
     pub(super) async fn listed(&self, app: &Arc<ManagedApp>, status: &AppStatus, asked: Millis) {
         // Our own change is younger than the answer, or under way.
-        if app.since() >= asked {
+        // And who is being started or stopped at this moment has no news to wait for: the next list tells.
+        if app.since() >= asked || app.order.try_lock().is_err() {
             return;
         }
         match (app.state(), status) {
@@ -108,21 +117,26 @@ impl Lifecycle {
                     self.adopt(app, endpoint).await;
                 }
             }
+            (AppState::Awake, AppStatus::Running | AppStatus::Unknown(_)) => self.follow_endpoint(app).await,
             (AppState::Awake, AppStatus::Stopped) if app.in_flight() == 0 => {
-                self.ended(app, AppState::Awake, None).await;
+                self.ended(app, None).await;
             }
             (AppState::Awake, AppStatus::Crashed(reason)) if app.in_flight() == 0 => {
-                self.ended(app, AppState::Awake, Some(reason.clone())).await;
+                self.ended(app, Some(reason.clone())).await;
             }
             _ => {}
         }
     }
 
-    /// Neither wakes nor stops `app` any more, until it is listed again.
-    pub fn leave_alone(&self, app: &ManagedApp, reason: &str) {
-        let known = app.known();
-        if known.left_alone.is_none() {
-            app.know(Known { left_alone: Some(reason.into()), ..Known::clone(&known) });
+    /// Its provider reaches it elsewhere now.
+    async fn follow_endpoint(&self, app: &ManagedApp) {
+        let Some(endpoint) = app.known().endpoint.clone() else { return };
+        if app.reached().as_ref().is_none_or(|reached| reached.endpoint == endpoint) {
+            return;
+        }
+        let _order = app.order.lock().await;
+        if app.state() == AppState::Awake {
+            app.reach(Some(self.reached(endpoint)));
         }
     }
 
@@ -145,10 +159,10 @@ impl Lifecycle {
     }
 
     /// The app does not run any more: it crashed, or was stopped by somebody else.
-    async fn ended(&self, app: &ManagedApp, from: AppState, crashed: Option<String>) {
+    async fn ended(&self, app: &ManagedApp, crashed: Option<String>) {
         let _order = app.order.lock().await;
         // Whoever changes the cell owns what follows. If it is not awake, a wake listens or a stop wanted it so.
-        if !app.turn(from, AppState::Stopping, Step::Ready, None) {
+        if !app.turn(AppState::Awake, AppState::Stopping, Step::Ready, None) {
             return;
         }
         app.reach(None);

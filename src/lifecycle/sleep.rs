@@ -32,6 +32,21 @@ impl Lifecycle {
         if let Some(reason) = app.left_alone() {
             return Slept::Kept(reason.to_string());
         }
+        if self.is_still_used(app) {
+            return Slept::Kept("somebody still uses it under an earlier entry or name".into());
+        }
+        // As a task of its own, so that whoever asks for it may go away, and even a panic inside is only a failure here.
+        let (lifecycle, stopping) = (self.clone(), app.clone());
+        match self.tasks.spawn(async move { lifecycle.put_to_sleep(&stopping, idle).await }).await {
+            Ok(slept) => slept,
+            Err(error) => {
+                app.turn(AppState::Stopping, AppState::Awake, Step::Ready, None);
+                Slept::Kept(format!("internal error: {error}"))
+            }
+        }
+    }
+
+    async fn put_to_sleep(self: &Arc<Self>, app: &Arc<ManagedApp>, idle: Duration) -> Slept {
         // From the first change to the last: whoever else holds the order never meets `Stopping`.
         let _order = app.order.lock().await;
         if let Err(reason) = app.begin_stop(idle) {
@@ -64,11 +79,15 @@ impl Lifecycle {
         let outcome = self.save_and_stop(app).await;
         let change = match &outcome {
             Ok(()) => Change::Stopped,
-            Err(Kept::Wanted) => Change::AbortStop,
+            Err(Kept::Wanted | Kept::Before(_)) => Change::AbortStop,
             // The provider is always right: a stop that reported an error may have worked all the same.
-            Err(Kept::Reason(_)) => match app.provider.status(&app.id.name).await {
-                Ok(AppStatus::Stopped | AppStatus::Crashed(_)) => Change::Stopped,
-                _ => Change::AbortStop,
+            Err(Kept::Stopping(_)) => tokio::select! {
+                status = app.provider.status(&app.id.name) => match status {
+                    Ok(AppStatus::Stopped | AppStatus::Crashed(_)) => Change::Stopped,
+                    _ => Change::AbortStop,
+                },
+                // If it did work, the router's page will tell.
+                () = app.wanted() => Change::AbortStop,
             },
         };
         let stopped = change == Change::Stopped;
@@ -78,7 +97,7 @@ impl Lifecycle {
         }
         match outcome {
             Err(Kept::Wanted) => Err("somebody wants it".into()),
-            Err(Kept::Reason(reason)) if !stopped => Err(reason),
+            Err(Kept::Before(reason) | Kept::Stopping(reason)) if !stopped => Err(reason),
             _ => Ok(()),
         }
     }
@@ -92,20 +111,23 @@ impl Lifecycle {
             look = app.provider.before_stop(name, &turn) => look,
             () = app.wanted() => return Err(Kept::Wanted),
         };
-        let formation = match look.map_err(Kept::reason)? {
+        let before = |error: &dyn std::fmt::Display| Kept::Before(error.to_string());
+        let formation = match look.map_err(|error| before(&error))? {
             BeforeStop::Runs(formation) => app.settings().stop.of(&formation),
             BeforeStop::Stopped => return Ok(()),
-            BeforeStop::Busy(reason) => return Err(Kept::Reason(reason)),
+            BeforeStop::Busy(reason) => return Err(Kept::Before(reason)),
         };
         if formation.is_empty() {
             return Ok(());
         }
         let save = Change::Save { formation: formation.clone() };
-        self.record(app, save).await.map_err(Kept::reason)?;
+        self.record(app, save).await.map_err(|error| before(&error))?;
         let turn = turn.next();
         tokio::select! {
             biased;
-            stopped = app.provider.stop(name, &formation, &turn) => stopped.map_err(Kept::reason),
+            stopped = app.provider.stop(name, &formation, &turn) => {
+                stopped.map_err(|error| Kept::Stopping(error.to_string()))
+            }
             () = wanted_in_time(app, &turn) => Err(Kept::Wanted),
         }
     }
@@ -115,14 +137,10 @@ impl Lifecycle {
 enum Kept {
     /// A request came, and nothing was done yet.
     Wanted,
-    /// The provider or the registry refused.
-    Reason(String),
-}
-
-impl Kept {
-    fn reason(error: impl std::fmt::Display) -> Self {
-        Self::Reason(error.to_string())
-    }
+    /// The provider or the registry refused, and nothing was done yet.
+    Before(String),
+    /// The provider was told to stop it, and that went wrong.
+    Stopping(String),
 }
 
 /// Returns when a request waits for the app and the provider has not been told to stop it. Never, once it has.

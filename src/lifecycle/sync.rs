@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::{task::JoinSet, time::Instant};
 
 use super::{Claim, Event, Known, Lifecycle, ManagedApp, Settings, Slept, Step, cell::NotIdle};
 use crate::{
@@ -61,44 +61,60 @@ impl Lifecycle {
             .filter(|(id, _)| id.provider != name)
             .map(|(id, app)| (id.clone(), app.clone()))
             .collect();
-        let names: HashSet<&str> = list.iter().map(|info| info.name.as_str()).collect();
-        let by_key: HashMap<String, Arc<ManagedApp>> = known
-            .values()
-            .filter(|app| app.id.provider == name && !names.contains(&*app.id.name))
-            .filter_map(|app| Some((app.known().key.clone()?, app.clone())))
-            .collect();
-        let mut renamed = HashSet::new();
-        for info in &list {
+        let names: HashSet<String> = list.iter().map(|info| info.name.clone()).collect();
+        let (mut renamed, mut new) = (HashSet::new(), Vec::new());
+        for info in list {
             let id = AppId::new(name.clone(), info.name.as_str());
-            let settings = settings(&id, info, policy);
-            let news = self.news(&id, info, &policy.manage);
+            let settings = settings(&id, &info, policy);
+            let news = self.news(&id, &info, &policy.manage);
             // An app that comes back while it still runs is the same app: its requests in flight count on. Unless its
             // whole provider entry was gone: the new one knows nothing of what the old one runs.
-            let app = match known.get(&id).cloned().or_else(|| self.come_back(&id, &provider)) {
+            let same = |app: &&Arc<ManagedApp>| is_same(&app.known().key, &info.key);
+            match known.get(&id).filter(same).cloned().or_else(|| self.come_back(&id, &provider, &info.key)) {
                 Some(app) => {
                     app.configure(settings);
-                    if let Some(reason) =
-                        news.left_alone.clone().filter(|reason| app.left_alone().as_ref() != Some(reason))
-                    {
+                    let reason = news.left_alone.clone();
+                    if let Some(reason) = reason.filter(|reason| app.left_alone().as_ref() != Some(reason)) {
                         Event::LeftAlone(reason).tell(&id);
                     }
                     app.know(news);
                     self.listed(&app, &info.status, asked).await;
-                    app
+                    apps.insert(id, app);
                 }
                 None => {
-                    if let Some(before) = info.key.as_ref().and_then(|key| by_key.get(key)) {
+                    let before = known.values().find(|app| {
+                        let key = app.known().key.clone();
+                        app.id.provider == name && app.id != id && key.is_some() && key == info.key
+                    });
+                    if let Some(before) = before {
                         self.follow(before, &id).await;
                         renamed.insert(before.id.clone());
                     }
-                    self.take_in(id.clone(), provider.clone(), settings, news, info).await
+                    new.push((id, settings, news, info));
                 }
-            };
-            apps.insert(id, app);
+            }
+        }
+        // Records of apps that were renamed have moved: now nobody takes another's. All at once, since a registry writes many
+        // changes as fast as one.
+        let mut taken = JoinSet::new();
+        for (id, settings, news, info) in new {
+            let (lifecycle, provider) = (self.clone(), provider.clone());
+            let take_in = async move { lifecycle.take_in(id, provider, settings, news, &info).await };
+            taken.spawn_on(take_in, &self.tasks);
+        }
+        while let Some(app) = taken.join_next().await {
+            match app {
+                Ok(app) => drop(apps.insert(app.id.clone(), app)),
+                Err(error) => log::error!("{name}: an app cannot be taken in: {error}"),
+            }
         }
         let owned = provider.list_every().is_none();
-        for (id, app) in known.iter().filter(|(id, _)| id.provider == name && !names.contains(&*id.name)) {
-            if !owned && !renamed.contains(id) {
+        let gone = |id: &AppId, app: &Arc<ManagedApp>| {
+            id.provider == name && apps.get(id).is_none_or(|now| !Arc::ptr_eq(now, app))
+        };
+        let gone: Vec<_> = known.iter().filter(|(id, app)| gone(id, app)).collect();
+        for (id, app) in gone {
+            if !owned && !renamed.contains(id) && !names.contains(&*id.name) {
                 let missing = app.known().missing + 1;
                 if missing < GONE_AFTER {
                     app.know(Known { missing, ..Known::clone(&app.known()) });
@@ -106,10 +122,10 @@ impl Lifecycle {
                     continue;
                 }
             }
-            Event::Removed.tell(id);
-            if owned {
-                self.leave(app);
+            if !renamed.contains(id) {
+                Event::Removed.tell(id);
             }
+            self.leave(app, owned);
         }
         self.apps.store(Arc::new(apps));
     }
@@ -122,20 +138,40 @@ impl Lifecycle {
     /// Takes what is remembered of an app over to its new name.
     async fn follow(&self, before: &ManagedApp, id: &AppId) {
         Event::Renamed(before.id.clone()).tell(id);
-        let _order = before.order.lock().await;
         if let Err(error) = self.registry.rename(&before.id, id).await {
             log::warn!("{id}: what is known of it as {} cannot be kept: {error}", before.id);
         }
     }
 
-    fn leave(self: &Arc<Self>, app: &Arc<ManagedApp>) {
+    fn leave(self: &Arc<Self>, app: &Arc<ManagedApp>, owned: bool) {
         self.leaving().push(app.clone());
-        self.tasks.spawn(farewell(self.clone(), app.clone()));
+        match owned {
+            true => self.tasks.spawn(farewell(self.clone(), app.clone())),
+            false => self.tasks.spawn(fade(self.clone(), app.clone())),
+        };
     }
 
-    fn come_back(&self, id: &AppId, provider: &Arc<dyn Provider>) -> Option<Arc<ManagedApp>> {
+    /// Whether requests that came under an earlier entry or name of the same app are still in flight: it is not idle.
+    pub(super) fn is_still_used(&self, app: &Arc<ManagedApp>) -> bool {
+        let same = |other: &Arc<ManagedApp>| {
+            let key = other.known().key.clone();
+            let same_key = key.is_some() && key == app.known().key && other.id.provider == app.id.provider;
+            !Arc::ptr_eq(other, app) && (other.id == app.id || same_key)
+        };
+        self.leaving().iter().any(|other| same(other) && (other.in_flight() > 0 || other.held() > 0))
+    }
+
+    fn come_back(
+        &self,
+        id: &AppId,
+        provider: &Arc<dyn Provider>,
+        key: &Option<String>,
+    ) -> Option<Arc<ManagedApp>> {
         let mut leaving = self.leaving();
-        let place = leaving.iter().position(|app| app.id == *id && Arc::ptr_eq(&app.provider, provider))?;
+        let same = |app: &Arc<ManagedApp>| {
+            app.id == *id && Arc::ptr_eq(&app.provider, provider) && is_same(&app.known().key, key)
+        };
+        let place = leaving.iter().position(same)?;
         Some(leaving.swap_remove(place))
     }
 
@@ -153,9 +189,7 @@ impl Lifecycle {
             .partition(|(id, _)| *id.provider == *name);
         for (id, app) in &gone {
             Event::Removed.tell(id);
-            if provider.list_every().is_none() {
-                self.leave(app);
-            }
+            self.leave(app, provider.list_every().is_none());
         }
         self.apps.store(Arc::new(stay));
     }
@@ -220,7 +254,7 @@ fn settings(id: &AppId, info: &AppInfo, policy: &Policy) -> Settings {
     }
     for domain in &policy.domains {
         // Always names one app, whatever else is called like it.
-        hosts.push((format!("{}--{}.{domain}", id.name, id.provider), Claim::Alias));
+        hosts.push((format!("{}--{}.{domain}", id.name, id.provider), Claim::Full));
         hosts.extend(info.aliases.iter().map(|alias| (format!("{alias}.{domain}"), Claim::Alias)));
     }
     hosts.extend(own.hosts.iter().map(|host| (host.clone(), Claim::Written)));
@@ -230,6 +264,24 @@ fn settings(id: &AppId, info: &AppInfo, policy: &Policy) -> Settings {
         ..policy.defaults.clone()
     };
     Settings { hosts, timeouts, ready: own.ready.clone(), stop: own.stop, contain: own.contain }
+}
+
+/// Two apps of one name are the same, unless their provider says otherwise.
+fn is_same(known: &Option<String>, listed: &Option<String>) -> bool {
+    known.as_ref().zip(listed.as_ref()).is_none_or(|(known, listed)| known == listed)
+}
+
+/// Nothing leads to the app any more, and it is not ours to stop: it is only remembered for as long as somebody uses it.
+async fn fade(lifecycle: Arc<Lifecycle>, app: Arc<ManagedApp>) {
+    loop {
+        // Also gives the routes time to change.
+        tokio::time::sleep(LOOK_EVERY).await;
+        let busy = matches!(app.state(), AppState::Waking | AppState::Stopping);
+        if app.in_flight() == 0 && app.held() == 0 && !busy {
+            break;
+        }
+    }
+    lifecycle.leaving().retain(|other| !Arc::ptr_eq(other, &app));
 }
 
 /// Nothing leads to the app any more; once what is held or in flight has ended, it is stopped and forgotten, unless a

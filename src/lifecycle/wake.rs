@@ -103,6 +103,7 @@ async fn ended(app: &ManagedApp, reached: &Reached) -> String {
 /// Returns when the app has had `limit` to start. The time that a start waits in the account's queue is not the app's.
 async fn too_late(app: &ManagedApp, turn: &Turn, limit: Duration) {
     let mut queue = turn.watch();
+    let mut left = limit;
     loop {
         let now = *queue.borrow_and_update();
         match now {
@@ -111,10 +112,13 @@ async fn too_late(app: &ManagedApp, turn: &Turn, limit: Duration) {
                 let _ = queue.changed().await;
                 app.reached_step(Step::Starting);
             }
-            Queue::Ahead | Queue::Through => tokio::select! {
-                () = tokio::time::sleep(limit) => return,
-                _ = queue.changed() => {}
-            },
+            Queue::Ahead | Queue::Through => {
+                let began = tokio::time::Instant::now();
+                tokio::select! {
+                    () = tokio::time::sleep(left) => return,
+                    _ = queue.changed() => left = left.saturating_sub(began.elapsed()),
+                }
+            }
         }
     }
 }

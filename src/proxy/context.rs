@@ -33,7 +33,7 @@ pub struct RequestContext {
     pub origin: Option<Arc<Origin>>,
     /// The provider's router said that the app does not run, and the provider agrees.
     pub turned_away: bool,
-    /// Only the router can have said so, so the app has not seen the request.
+    /// Only the router can have said so, and it has given the request to nobody.
     pub certain: bool,
     /// The provider says that the app runs: its answer is passed on, whatever it looks like.
     pub believed: bool,

@@ -234,9 +234,10 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         match &ctx.origin {
             Some(origin) if !ctx.believed => {
-                match origin.router.author(response.status.as_u16(), &response.headers) {
+                let status = response.status.as_u16();
+                match origin.router.author(status, &response.headers) {
                     Author::App => Ok(()),
-                    author => Box::pin(self.doubt_answer(session, ctx, author)).await,
+                    author => Box::pin(self.doubt_answer(session, ctx, author, status)).await,
                 }
             }
             _ => Ok(()),

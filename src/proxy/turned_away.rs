@@ -22,9 +22,11 @@ impl Gateway {
         session: &mut Session,
         ctx: &mut RequestContext,
         author: Author,
+        status: u16,
     ) -> Result<()> {
         let Some(app) = ctx.app().cloned() else { return Ok(()) };
-        let runs = tokio::time::timeout(PATIENCE, self.0.lifecycle.confirm(&app)).await.unwrap_or(true);
+        let certain = author == Author::Router && status == 503;
+        let runs = self.0.lifecycle.confirm(&app, certain, PATIENCE).await;
         if runs || session.was_upgraded() {
             ctx.believed = true;
             return Ok(());
@@ -32,13 +34,15 @@ impl Gateway {
         ctx.in_flight = None;
         ctx.app = Some(app);
         ctx.origin = None;
-        (ctx.turned_away, ctx.certain) = (true, author == Author::Router);
+        (ctx.turned_away, ctx.certain) = (true, certain);
         Error::e_explain(TURNED_AWAY, "the app does not run").map_err(|error| error.into_up())
     }
 
     /// A request that was turned away comes again: it waits as if it had just arrived. Once is enough: the next answer is
     /// passed on, whatever it is.
     pub(super) async fn come_again(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<()> {
+        // What was sent of the body is sent again.
+        ctx.body_bytes = 0;
         let admission = match self.admit(session.req_header(), ctx) {
             Ok(admission) => admission,
             Err(problem) => return Error::e_explain(ErrorType::HTTPStatus(problem.status), problem.detail),
@@ -75,11 +79,18 @@ impl Gateway {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<Box<HttpPeer>> {
-        let app = ctx.in_flight.as_ref().map(|in_flight| in_flight.app().clone());
-        let reached = app.and_then(|app| app.reached().clone());
-        let Some(reached) = reached else {
-            // It crashed between its admission and now.
-            return Error::e_explain(ErrorType::HTTPStatus(502), "the app is gone");
+        let reached = |ctx: &RequestContext| ctx.in_flight.as_ref()?.app().reached().clone();
+        let reached = match reached(ctx) {
+            Some(reached) => reached,
+            None => {
+                // It ended between its admission and now, and nothing was sent: it waits like anybody who comes now.
+                (ctx.in_flight, ctx.turned_away) = (None, true);
+                self.come_again(session, ctx).await?;
+                match reached(ctx) {
+                    Some(reached) => reached,
+                    None => return Error::e_explain(ErrorType::HTTPStatus(502), "the app is gone"),
+                }
+            }
         };
         reached.looked_up().await;
         match reached.address() {

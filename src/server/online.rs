@@ -104,6 +104,7 @@ impl Names {
             note(format!("left alone: {reason}"));
         }
         if let Some(Endpoint::Origin(origin)) = &app.endpoint
+            && origin.connect.is_none()
             && self.0.contains_key(&origin.host)
         {
             note(format!("LOOP: {} leads back to this gateway; it is left alone", origin.host));

@@ -2,7 +2,7 @@
 //! routes from the answers.
 //!
 //! A provider that cannot be asked changes nothing: its apps stay as they were, and it is asked again later, ever more
-//! rarely. One whose credential is wrong is not asked again before a reload.
+//! rarely. One whose credential is refused is asked again after a reload, and else only now and then.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -32,6 +32,12 @@ use crate::{
 /// The first pause after a list that failed; each further one is twice as long, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// How long nobody is served because a provider takes its time with its first list.
+const FIRST_LISTS: Duration = Duration::from_secs(10);
+
+/// An account whose credential is refused is asked again so much later all the same: the refusal may have been a mistake.
+const REFUSED_PAUSE: Duration = Duration::from_secs(15 * 60);
 
 /// Everyone who was listed, and where they are reached. A handle: clones are the same.
 #[derive(Clone)]
@@ -126,9 +132,15 @@ impl Roster {
                 roster.watch(&name, &provider, result.err()).await;
             })
         });
+        // What is slow comes later.
+        let until = tokio::time::Instant::now() + FIRST_LISTS;
         for list in lists.collect::<Vec<_>>() {
-            if let Err(error) = list.await {
-                log::error!("a list has ended unexpectedly: {error}");
+            match tokio::time::timeout_at(until, list).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => log::error!("a list has ended unexpectedly: {error}"),
+                Err(_) => log::warn!(
+                    "a provider has not listed its apps within {FIRST_LISTS:?}; going on without them"
+                ),
             }
         }
         problems
@@ -250,7 +262,7 @@ impl Roster {
         while let Some(every) = provider.list_every() {
             let wait = match &failed {
                 None => every,
-                Some(ProviderError::Misconfigured(_)) => return,
+                Some(ProviderError::Misconfigured(_)) => REFUSED_PAUSE,
                 Some(_) => {
                     let wait = pause.min(every);
                     pause = (pause * 2).min(LONGEST_PAUSE);
@@ -259,6 +271,9 @@ impl Roster {
             };
             // A tenth more or less, so that many gateways and many entries do not ask in step.
             tokio::time::sleep(wait.mul_f64(0.9 + 0.2 * fastrand::f64())).await;
+            if matches!(failed, Some(ProviderError::Misconfigured(_))) {
+                self.0.accounts.forgive();
+            }
             let again = self.list(&name, &provider).await;
             match &again {
                 Ok(()) if failed.is_some() => log::info!("provider {name}: can be asked again"),
@@ -276,14 +291,13 @@ impl Roster {
         let apps = self.0.lifecycle.apps();
         let (routes, refused) = RouteTable::new(claims(now, &apps));
         for app in apps.values() {
-            if let Some(Endpoint::Origin(origin)) = &app.known().endpoint
-                && routes.find(&origin.host).is_some()
-            {
-                let reason = "its own host name leads back to this gateway";
-                self.0.lifecycle.leave_alone(app, reason);
-                if now.told.insert((origin.host.clone(), app.id.clone())) {
-                    log::warn!("{}: {reason} ({}): give it a host name of its own", app.id, origin.host);
-                }
+            let known = app.known();
+            let Some(Endpoint::Origin(origin)) = &known.endpoint else { continue };
+            // Whose name may lead here is looked up by another one.
+            let loops = origin.connect.is_none() && routes.find(&origin.host).is_some();
+            app.set_loops(loops);
+            if loops && now.told.insert((origin.host.clone(), app.id.clone())) {
+                log::warn!("{}: {} leads back to this gateway; the app is left alone", app.id, origin.host);
             }
         }
         for (host, replicas) in refused {

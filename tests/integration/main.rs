@@ -15,6 +15,7 @@ mod simulators;
 mod support;
 
 mod account;
+mod attack;
 mod bad_input;
 mod cell;
 mod clever_cloud;
