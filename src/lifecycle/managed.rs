@@ -49,6 +49,8 @@ pub struct ManagedApp {
     trust: Mutex<Trust>,
     /// Whether its own host name leads back to this gateway.
     loops: AtomicBool,
+    /// The same app under an earlier entry, which looks after it.
+    twin: ArcSwapOption<AppId>,
     /// Requests that wait for this app.
     pub(super) held: AtomicUsize,
     /// One more waits.
@@ -239,6 +241,7 @@ impl ManagedApp {
             asking: tokio::sync::Mutex::default(),
             trust: Mutex::default(),
             loops: AtomicBool::new(false),
+            twin: ArcSwapOption::empty(),
             held: AtomicUsize::new(0),
             more_held: Notify::new(),
             memory: Mutex::new(memory),
@@ -262,8 +265,22 @@ impl ManagedApp {
 
     /// Why it is neither woken nor stopped, if so.
     pub fn left_alone(&self) -> Option<Arc<str>> {
+        let twin = self
+            .twin
+            .load()
+            .as_ref()
+            .map(|twin| format!("it is also {twin}, whose entry stands first").into());
         let loops = || self.loops.load(Ordering::Relaxed).then(|| LOOPS.into());
-        self.known.load().left_alone.clone().or_else(loops)
+        self.known.load().left_alone.clone().or(twin).or_else(loops)
+    }
+
+    /// Says which app of an earlier entry it is too; then that one is looked after, and this one is left alone.
+    pub fn set_twin(&self, twin: Option<AppId>) {
+        let told = self.twin.load().as_deref() == twin.as_ref();
+        if let Some(twin) = twin.as_ref().filter(|_| !told) {
+            log::warn!("{}: it is also {twin}, whose entry stands first and looks after it", self.id);
+        }
+        self.twin.store(twin.map(Arc::new));
     }
 
     /// Says whether its own host name leads back to this gateway; then it is left alone.
@@ -273,7 +290,9 @@ impl ManagedApp {
 
     /// Whether it is neither woken nor stopped.
     pub fn is_left_alone(&self) -> bool {
-        self.loops.load(Ordering::Relaxed) || self.known.load().left_alone.is_some()
+        self.loops.load(Ordering::Relaxed)
+            || self.twin.load().is_some()
+            || self.known.load().left_alone.is_some()
     }
 
     /// Whether the provider has confirmed lately that it runs.

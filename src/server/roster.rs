@@ -290,7 +290,9 @@ impl Roster {
     fn rebuild_routes(&self, now: &mut Now) {
         let apps = self.0.lifecycle.apps();
         let (routes, refused) = RouteTable::new(claims(now, &apps));
+        let twins = twins(now, &apps);
         for app in apps.values() {
+            app.set_twin(twins.get(&app.id).cloned());
             let known = app.known();
             let Some(Endpoint::Origin(origin)) = &known.endpoint else { continue };
             // Whose name may lead here is looked up by another one.
@@ -324,6 +326,27 @@ impl Now {
     fn rank(&self, provider: &str) -> usize {
         self.entries.iter().position(|entry| *entry.name == *provider).unwrap_or(usize::MAX)
     }
+}
+
+/// Each app that an earlier entry has as well, with its name there: an account may be seen through several entries, and
+/// only one of them sees who uses the app.
+fn twins(now: &Now, apps: &HashMap<AppId, Arc<ManagedApp>>) -> HashMap<AppId, AppId> {
+    let mut first: HashMap<(&str, String), &AppId> = HashMap::new();
+    let mut twins = HashMap::new();
+    let mut in_order: Vec<_> = apps.values().collect();
+    in_order.sort_by_cached_key(|app| (now.rank(&app.id.provider), app.id.clone()));
+    for app in in_order {
+        let kind =
+            now.entries.iter().find(|entry| entry.name == app.id.provider).map(|entry| entry.kind.as_str());
+        let Some(key) = kind.zip(app.known().key.clone()) else { continue };
+        match first.entry(key) {
+            std::collections::hash_map::Entry::Occupied(earlier) => {
+                twins.insert(app.id.clone(), AppId::clone(earlier.get()));
+            }
+            std::collections::hash_map::Entry::Vacant(free) => drop(free.insert(&app.id)),
+        }
+    }
+    twins
 }
 
 /// Who claims which host name, the best claim first: what is written down, then names, then other names; and of equal

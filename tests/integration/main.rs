@@ -15,7 +15,6 @@ mod simulators;
 mod support;
 
 mod account;
-mod attack;
 mod bad_input;
 mod cell;
 mod clever_cloud;

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use futures_util::{SinkExt, StreamExt};
 use loir::{app::AppState, lifecycle::Slept};
 use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio_tungstenite::{client_async, tungstenite::Message};
 
 use crate::{
     eventually,
-    simulators::{Fault, Outage, Platform, REGIONS, Scalingo},
+    simulators::{CleverCloud, Fault, Outage, Platform, REGIONS, Scalingo},
     support::paas::gateway_for,
 };
 
@@ -56,6 +59,17 @@ async fn a_region_whose_api_is_away_disturbs_no_other() {
     assert_eq!(json(loir.get("shop--paris", "/")).await["region"], REGIONS[0], "{port}");
     assert_eq!(loir.stop_at("secnum", "shop").await, Slept::Yes);
     assert_eq!(json(loir.get("shop--secnum", "/")).await["region"], REGIONS[1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_that_two_entries_see_is_looked_after_by_the_first() {
+    let platform = CleverCloud::start().await;
+    platform.app("shop").add();
+    let loir = gateway_for([platform.entry("clever"), platform.entry_oauth("oauth")]).start().await;
+    assert_eq!(loir.get("shop", "/").send().await.unwrap().status(), 200);
+    let slept = loir.stop_at("oauth", "shop").await;
+    assert!(matches!(&slept, Slept::Kept(reason) if reason.contains("clever/shop")), "{slept:?}");
+    assert_eq!(platform.stops("shop"), 0, "in use through the other entry");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -252,10 +266,12 @@ async fn calls_of_a_list_a_wake_and_a_stop_are_counted() {
     assert_eq!(calls(&platform), ["GET /v1/apps/app-7/containers", "POST /v1/apps/app-7/scale"]);
     platform.clear_calls();
     assert_eq!(loir.stop_at("cloud", "app-7").await, Slept::Yes);
-    let before: Vec<_> = ["GET /v1/apps", "GET /v1/apps/app-7/ps", "GET /v1/apps/app-7/autoscalers"]
-        .into_iter()
-        .chain(["GET /v1/apps/app-7/containers", "POST /v1/apps/app-7/scale", "GET /v1/apps"])
-        .collect();
+    let before: Vec<_> =
+        ["GET /v1/apps", "GET /v1/apps/app-7/deployments?per_page=1", "GET /v1/apps/app-7/ps"]
+            .into_iter()
+            .chain(["GET /v1/apps/app-7/autoscalers"])
+            .chain(["GET /v1/apps/app-7/containers", "POST /v1/apps/app-7/scale", "GET /v1/apps"])
+            .collect();
     assert_eq!(calls(&platform), before);
 }
 
@@ -305,6 +321,118 @@ async fn a_stop_that_waits_for_the_quota_gives_way_to_a_request_at_once() {
     assert_eq!(loir.get("shop", "/").send().await.unwrap().status(), 200, "held for no more than a moment");
     assert!(matches!(stop.await.unwrap(), Slept::Kept(_)));
     assert_eq!((platform.stops("shop"), platform.starts("shop")), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_whose_stop_waits_for_the_stops_of_others_is_served_and_stays() {
+    let platform = Scalingo::start().await;
+    let names: Vec<_> = (0..6).map(|number| format!("shop{number}")).collect();
+    for name in &names {
+        platform.app(name).stop(Duration::from_secs(3)).add();
+    }
+    let setup = gateway_for([platform.entry("cloud")]).option("budget: { requests_per_minute: 60000 }");
+    let loir = setup.start().await;
+    let stops = names.iter().map(|name| {
+        let (lifecycle, app) = (loir.running.lifecycle().clone(), loir.app_at("cloud", name));
+        tokio::spawn(async move { lifecycle.sleep(&app, Duration::ZERO).await })
+    });
+    let stops: Vec<_> = stops.collect();
+    eventually!(names.iter().map(|name| platform.stops(name)).sum::<usize>() == 2);
+    let waits = names.iter().find(|name| platform.stops(name) == 0).unwrap();
+    assert_eq!(loir.get(waits, "/").send().await.unwrap().status(), 200);
+    assert_eq!(platform.stops(waits), 0, "nobody had told it to stop, and then somebody came");
+    for stop in stops {
+        stop.await.unwrap();
+    }
+    assert_eq!(platform.stops(waits), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_app_is_served_while_the_api_hangs_in_the_last_look_before_its_stop() {
+    let platform = Scalingo::start().await;
+    platform.add("shop", &[("web", 1)], true);
+    let loir = gateway_for([platform.entry("cloud")]).defaults("hold_timeout: 5s").start().await;
+    platform.fault(Fault::on("*", "*").always().hangs());
+    let (lifecycle, app) = (loir.running.lifecycle().clone(), loir.app_at("cloud", "shop"));
+    tokio::spawn(async move { lifecycle.sleep(&app, Duration::ZERO).await });
+    eventually!(loir.app_at("cloud", "shop").state() == AppState::Stopping);
+    let answer = loir.get("shop", "/").send().await.unwrap();
+    assert_eq!(answer.status(), 200, "the app runs: only the API is away");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_comes_back_stops_no_app_with_an_open_websocket() {
+    let platform = Scalingo::start().await;
+    for region in REGIONS {
+        platform.app("shop").region(region).add();
+    }
+    let (paris, secnum) = (platform.entry_in("paris", REGIONS[0]), platform.entry_in("secnum", REGIONS[1]));
+    let both = gateway_for([paris.clone(), secnum.clone()]);
+    let mut loir = both.start().await;
+    let stream = TcpStream::connect(loir.address).await.unwrap();
+    let (mut socket, _) = client_async("ws://shop--secnum.test/ws", stream).await.unwrap();
+    socket.send(Message::text("1")).await.unwrap();
+    assert_eq!(socket.next().await.unwrap().unwrap(), Message::text("1"));
+    loir.list_again(&gateway_for([paris])).await;
+    loir.list_again(&both).await;
+    let stopped = loir.stop_at("secnum", "shop").await;
+    assert!(matches!(stopped, Slept::Kept(_)), "{stopped:?} although a WebSocket is open");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_that_was_renamed_is_not_stopped_while_a_websocket_is_open() {
+    let platform = Scalingo::start().await;
+    platform.add("shop", &[("web", 1)], true);
+    platform.add("blog", &[("web", 1)], true);
+    let setup = gateway_for([platform.entry("cloud")]);
+    let mut loir = setup.start().await;
+    let stream = TcpStream::connect(loir.address).await.unwrap();
+    let (mut socket, _) = client_async("ws://shop.test/ws", stream).await.unwrap();
+    socket.send(Message::text("1")).await.unwrap();
+    assert_eq!(socket.next().await.unwrap().unwrap(), Message::text("1"));
+    platform.rename("shop", "boutique");
+    loir.list_again(&setup).await;
+    let stopped = loir.stop_at("cloud", "boutique").await;
+    assert!(matches!(stopped, Slept::Kept(_)), "{stopped:?} although a WebSocket is open");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_app_can_take_the_full_name_of_another() {
+    let platform = Scalingo::start().await;
+    platform.app("shop").region(REGIONS[1]).add();
+    platform.app("shop--secnum").region(REGIONS[0]).add();
+    let entries = vec![platform.entry_in("paris", REGIONS[0]), platform.entry_in("secnum", REGIONS[1])];
+    let loir = gateway_for(entries).start().await;
+    let text = loir.get("shop--secnum", "/where").send().await.unwrap().text().await.unwrap();
+    assert!(text.contains(&format!("\"region\":\"{}\"", REGIONS[1])), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_must_come_back_follows_the_app_and_not_its_name() {
+    let platform = Scalingo::start().await;
+    platform.add("shop", &[("web", 2), ("worker", 3)], true);
+    let setup = gateway_for([platform.entry("cloud")]);
+    let mut loir = setup.start().await;
+    assert_eq!(loir.stop_at("cloud", "shop").await, Slept::Yes);
+    platform.rename("shop", "shop-old");
+    platform.add("shop", &[("web", 1), ("worker", 1)], false);
+    loir.list_again(&setup).await;
+    assert_eq!(loir.get("shop-old", "/").send().await.unwrap().status(), 200);
+    assert_eq!(loir.get("shop", "/").send().await.unwrap().status(), 200);
+    let is = (platform.formation("shop-old"), platform.formation("shop"));
+    assert_eq!((is.0["web"], is.0["worker"], is.1["web"]), (2, 3, 1), "{is:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_sent_again_is_not_too_large() {
+    let platform = Scalingo::start().await;
+    platform.add("shop", &[("web", 1)], true);
+    let loir = gateway_for([platform.entry("cloud")]).server("limits: { body: 60KiB }").start().await;
+    let _ = loir.get("shop", "/").send().await.unwrap();
+    platform.stop_by_hand("shop");
+    eventually!(!platform.is_running("shop"));
+    let answer = loir.request("PUT", "shop", "/x").body("x".repeat(40_000)).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
 }
 
 /// A thousand apps, all wanted at once, by an account that may make 60 calls in a minute; the minute lasts half a second. Loir

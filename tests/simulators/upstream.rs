@@ -69,7 +69,6 @@ async fn behave(app: &Serving, mut request: Request) -> Response {
             Html(format!("<!DOCTYPE html><title>{0}</title><h1>{0}, run {1}</h1>\n", app.app, app.run))
                 .into_response()
         }
-        "/html-status/503" => (StatusCode::SERVICE_UNAVAILABLE, Html("<h1>busy</h1>")).into_response(),
         path => match path.strip_prefix("/status/").and_then(|code| code.parse().ok()) {
             Some(code) => StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_REQUEST).into_response(),
             None => mirror(app, &host, request).await,

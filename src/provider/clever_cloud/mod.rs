@@ -446,6 +446,9 @@ impl Connection {
         if any("BUILDING") {
             return busy("a build runs");
         }
+        if !any("UP") && !any("MIGRATION_IN_PROGRESS") {
+            return busy("none of its instances serves");
+        }
         // The platform itself keeps what must come back; only a record of it is made here.
         let web = Processes { amount: place.instances, ..Processes::default() };
         Ok(BeforeStop::Runs(Formation(BTreeMap::from([(WEB.to_owned(), web)]))))

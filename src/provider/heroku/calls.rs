@@ -90,7 +90,9 @@ impl Calls {
     ) -> Result<Formation, ApiError> {
         let first = FirstOfTwo(turn);
         let reply = self.0.call(Call::get(path(app, "/formation"), priority).waiting(&first)).await;
-        Ok(reply?.json::<Readable<wire::ProcessType>>()?.formation())
+        // All of it or nothing: a type that is left out would not come back.
+        let types: Vec<wire::ProcessType> = reply?.json()?;
+        Ok(Readable(types).formation())
     }
 
     /// What runs.

@@ -101,12 +101,19 @@ pub fn configure(
     }
     // Set in the dynos of an app that has `runtime-dyno-metadata` (devcenter.heroku.com/articles/dyno-metadata).
     let own = |variable| env.get(variable).filter(|value| !value.is_empty()).map(str::to_owned);
+    let own = [own("HEROKU_APP_ID"), own("HEROKU_APP_NAME")];
+    if env.get("DYNO").is_some() && own.iter().all(Option::is_none) {
+        let help = "heroku labs:enable runtime-dyno-metadata, and deploy again";
+        let message =
+            "the gateway runs at Heroku and cannot tell which app it is: it might put itself to sleep";
+        problems.push_with_help(entry.options.at(), message, help);
+    }
     Some(Arc::new(HerokuConfig {
         paas,
         api_token: token?,
         team: typed.team.map(|team| team.value),
         spaces: spaces.into_iter().map(|space| space.value).collect(),
-        own: [own("HEROKU_APP_ID"), own("HEROKU_APP_NAME")],
+        own,
         shown,
     }))
 }

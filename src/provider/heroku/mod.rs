@@ -222,7 +222,8 @@ impl Connection {
         let unknown = |app: &&wire::App| {
             self.left_alone(app).is_none() && self.memory.of(&app.id).is_none() && !gone.contains(&app.id)
         };
-        if apps.iter().any(|app| unknown(&app)) {
+        // One app that cannot be read must not take the others with it: it is proxied, and looked at again.
+        if failures.len() + 1 >= AT_ONCE && apps.iter().any(|app| unknown(&app)) {
             return Err(error);
         }
         log::warn!("{}: of some apps the last known formation has to do: {error}", self.name);

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `POST /v1/tokens/exchange` | once an hour |
 //! | `GET /v1/apps` | on the interval, and to see what became of a start or a stop |
-//! | `GET .../containers`, `GET .../autoscalers`, `GET .../ps` | right before a stop |
+//! | `GET .../deployments`, `GET .../ps`, `GET .../autoscalers`, `GET .../containers` | right before a stop |
 //! | `GET .../containers` | right before a start: somebody may have started it |
 //! | `POST .../scale` | the stop and the start |
 //! | `PATCH .../autoscalers/{id}` | after a start, for those that were on: scaling by hand turns them off |
@@ -56,6 +56,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(3);
 
 /// A container has 30 s to end after SIGTERM (doc.scalingo.com, "Container management"), and the platform its own delays.
 const STOP_TAKES: Duration = Duration::from_secs(100);
+
+/// Tries to turn an autoscaler on, each a little later than the one before: over some minutes.
+const AUTOSCALER_TRIES: u32 = 12;
 
 /// Tries of a scale that the app was too busy for, or that may have got lost.
 const TRIES: u32 = 40;
@@ -163,6 +166,7 @@ impl Connection {
         let left_alone = match app.status.as_str() {
             _ if own => Some("it is this gateway itself".to_owned()),
             "new" => Some("it was never deployed".to_owned()),
+            "" => Some("its state is not told".to_owned()),
             word => match status(word) {
                 AppStatus::Unknown(word) => Some(format!("its state is `{word}`, and nobody here knows it")),
                 _ => None,
@@ -216,16 +220,29 @@ impl Connection {
                 }
                 Outcome::DoesNotFit(reason) => return Err(ProviderError::Refused(reason)),
                 Outcome::TypeGone => {}
-                // A deployment, or a stop that is not over yet.
-                Outcome::Busy | Outcome::NotKnown => tokio::time::sleep(LOOK_EVERY).await,
+                // A deployment, or a stop that is not over yet: the wake's own deadline ends it.
+                Outcome::Busy => self.until_free(place).await?,
+                Outcome::NotKnown => tokio::time::sleep(LOOK_EVERY).await,
             }
         }
         Err(ProviderError::Failed("it stayed busy with something else for too long".into()))
     }
 
+    /// Returns when the app is not being deployed, scaled or restarted any more, by the list that all share.
+    async fn until_free(&self, place: &Place) -> Result<(), ProviderError> {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let since = Instant::now() - LOOK_EVERY / 2;
+            let app = place.region.look(&place.name, since, Priority::Readiness).await?;
+            if !matches!(app.status.as_str(), "scaling" | "booting" | "restarting") {
+                return Ok(());
+            }
+        }
+    }
+
     /// Its containers are wanted already: then they run, or the platform has given up on them.
     async fn revive(&self, place: &Place, current: &Formation, turn: &Turn) -> Result<(), ProviderError> {
-        if current.is_empty() {
+        if !current.runs_web() {
             return Err(ProviderError::Refused("it has no process type that answers requests".into()));
         }
         let app = place.region.look(&place.name, Instant::now(), Priority::Wake).await?;
@@ -240,23 +257,6 @@ impl Connection {
             Err(error) => Err(error.into()),
         }
     }
-
-    /// Scaling by hand has turned them off.
-    async fn turn_autoscalers_on(&self, place: &Place, formation: &Formation) {
-        for id in formation.0.values().filter_map(|processes| processes.autoscaler.as_ref()) {
-            let path = format!("/v1/apps/{}/autoscalers/{}", segment(&place.name), segment(id));
-            let on = json!({ "autoscaler": { "disabled": false } });
-            // Absolute, so twice is the same as once.
-            let call = Call::patch(path, Priority::Wake).json(&on).repeatable();
-            if let Err(error) = place.region.api.call(call).await {
-                log::warn!(
-                    "{}/{}: its autoscaler {id} cannot be turned on again: {error}",
-                    self.name,
-                    place.name
-                );
-            }
-        }
-    }
 }
 
 impl Connection {
@@ -264,7 +264,16 @@ impl Connection {
         let mut places: HashMap<String, Place> = HashMap::new();
         let mut infos = Vec::new();
         for region in self.regions().await? {
-            for app in region.list(Instant::now(), Priority::List).await?.iter() {
+            let listed = match region.list(Instant::now(), Priority::List).await {
+                Ok(listed) => listed,
+                // One of several is away: what it said last has to do.
+                Err(error) if region.is_known() => {
+                    log::warn!("{}: {}: {error}; its apps stay as they were", self.name, region.name);
+                    region.known()
+                }
+                Err(error) => return Err(error),
+            };
+            for app in listed.iter() {
                 // An account may use one name in each region: then the later region's app is named with it.
                 let name = match places.contains_key(&app.name) {
                     false => app.name.clone(),
@@ -298,8 +307,11 @@ impl Connection {
         turn: &Turn,
     ) -> Result<Endpoint, ProviderError> {
         let place = self.place(app)?;
-        let started = self.scale_back(&place, formation, turn).await?;
-        self.turn_autoscalers_on(&place, &started).await;
+        self.scale_back(&place, formation, turn).await?;
+        if let Some(saved) = formation {
+            let ids: Vec<String> = saved.0.values().filter_map(|one| one.autoscaler.clone()).collect();
+            tokio::spawn(turn_autoscalers_on(self.name.clone(), place.clone(), ids));
+        }
         place.region.endpoint(&place.name)
     }
 
@@ -310,6 +322,9 @@ impl Connection {
             "running" => {}
             "stopped" => return Ok(BeforeStop::Stopped),
             other => return Ok(BeforeStop::Busy(format!("it is {other}"))),
+        }
+        if region.is_being_deployed(&place.name, turn).await? {
+            return Ok(BeforeStop::Busy("a deployment is under way".into()));
         }
         if region.runs_one_off(&place.name, turn).await? {
             return Ok(BeforeStop::Busy("a one-off container runs".into()));
@@ -412,6 +427,34 @@ impl Provider for Scalingo {
         };
         self.connection.store(Arc::new(next));
         Ok(())
+    }
+}
+
+/// Scaling by hand has turned them off. An app that is still being scaled may refuse: then later.
+async fn turn_autoscalers_on(entry: Arc<str>, place: Place, ids: Vec<String>) {
+    for id in ids {
+        let path = format!("/v1/apps/{}/autoscalers/{}", segment(&place.name), segment(&id));
+        let on = json!({ "autoscaler": { "disabled": false } });
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            // Absolute, so twice is the same as once.
+            let call = Call::patch(path.as_str(), Priority::Readiness).json(&on).repeatable();
+            match place.region.api.call(call).await {
+                Ok(_) => break,
+                Err(error) if tries < AUTOSCALER_TRIES => {
+                    log::debug!("{entry}/{}: its autoscaler {id} is not on yet: {error}", place.name);
+                    tokio::time::sleep(LOOK_EVERY * tries).await;
+                }
+                Err(error) => {
+                    log::warn!(
+                        "{entry}/{}: its autoscaler {id} cannot be turned on again: {error}",
+                        place.name
+                    );
+                    break;
+                }
+            }
+        }
     }
 }
 

@@ -82,6 +82,16 @@ impl Region {
         Err(ApiError::Malformed("the list of apps has no end".into()))
     }
 
+    /// What it said last.
+    pub fn known(&self) -> Arc<Vec<wire::App>> {
+        self.known.load_full()
+    }
+
+    /// Whether it has ever said anything.
+    pub fn is_known(&self) -> bool {
+        !self.known.load().is_empty()
+    }
+
     /// One app, as of `since` or later.
     pub async fn look(
         &self,
@@ -126,6 +136,15 @@ impl Region {
         let autoscalers: wire::Autoscalers = self.api.call(get("autoscalers")).await?.json()?;
         let containers: wire::Containers = self.api.call(get("containers")).await?.json()?;
         Ok(containers.formation(autoscalers.autoscalers))
+    }
+
+    /// Whether a deployment is on its way, from the queue on. The app's state only tells its last part.
+    pub async fn is_being_deployed(&self, app: &str, turn: &Turn) -> Result<bool, ProviderError> {
+        let path = format!("/v1/apps/{}/deployments?per_page=1", segment(app));
+        let latest: wire::Deployments =
+            self.api.call(Call::get(path, Priority::Stop).waiting(turn)).await?.json()?;
+        let under_way = |state: &str| matches!(state, "queued" | "building" | "pushing" | "starting");
+        Ok(latest.deployments.first().is_some_and(|deployment| under_way(&deployment.status)))
     }
 
     /// Whether somebody runs a command in a container of its own.

@@ -34,6 +34,8 @@ pub struct Pagination {
 pub struct App {
     pub id: String,
     pub name: String,
+    /// Empty if it is not told.
+    #[serde(default, deserialize_with = "or_empty")]
     pub status: String,
     #[serde(default)]
     pub base_url: Option<String>,
@@ -65,6 +67,19 @@ pub struct OneRunning {
     pub process_type: String,
     #[serde(default)]
     pub state: String,
+}
+
+/// `GET /v1/apps/{app}/deployments`, newest first.
+#[derive(Deserialize)]
+pub struct Deployments {
+    #[serde(default)]
+    pub deployments: Vec<Deployment>,
+}
+
+#[derive(Deserialize)]
+pub struct Deployment {
+    #[serde(default, deserialize_with = "or_empty")]
+    pub status: String,
 }
 
 /// `GET /v1/apps/{app}/autoscalers`.
@@ -122,6 +137,11 @@ impl Containers {
         };
         Formation(self.containers.into_iter().map(processes).collect())
     }
+}
+
+/// A word, or none.
+fn or_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// A list, without the elements that cannot be read.

@@ -16,18 +16,30 @@ use super::{Gateway, client};
 pub struct Setup {
     entries: Vec<String>,
     top: String,
+    server: String,
     defaults: String,
 }
 
 /// A gateway with these provider entries (YAML list items), idle for an hour before apps sleep, unless told otherwise.
 pub fn gateway_for(entries: impl IntoIterator<Item = String>) -> Setup {
-    Setup { entries: entries.into_iter().collect(), top: String::new(), defaults: String::new() }
+    Setup {
+        entries: entries.into_iter().collect(),
+        top: String::new(),
+        server: String::new(),
+        defaults: String::new(),
+    }
 }
 
 impl Setup {
     /// Further lines at the top level.
     pub fn top(mut self, lines: &str) -> Self {
         writeln!(self.top, "{lines}").unwrap();
+        self
+    }
+
+    /// A further line under `server`.
+    pub fn server(mut self, line: &str) -> Self {
+        writeln!(self.server, "  {line}").unwrap();
         self
     }
 
@@ -51,7 +63,8 @@ impl Setup {
         let idle = if self.defaults.contains("idle_timeout") { "" } else { "  idle_timeout: 1h\n" };
         let entries: String = self.entries.iter().map(|entry| format!("{}\n", entry.trim_end())).collect();
         format!(
-            "server:\n  listen: {listen}\n  domain: test\nstate_dir: {:?}\ndefaults:\n{idle}{}{}providers:\n{entries}",
+            "server:\n  listen: {listen}\n  domain: test\n{}state_dir: {:?}\ndefaults:\n{idle}{}{}providers:\n{entries}",
+            self.server,
             folder.join("state"),
             self.defaults,
             self.top
