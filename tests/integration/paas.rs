@@ -2,16 +2,13 @@
 
 use std::time::Duration;
 
-use futures_util::{SinkExt, StreamExt};
 use loir::{app::AppState, lifecycle::Slept};
 use serde_json::Value;
-use tokio::net::TcpStream;
-use tokio_tungstenite::{client_async, tungstenite::Message};
 
 use crate::{
     eventually,
     simulators::{CleverCloud, Fault, Outage, Platform, REGIONS, Scalingo},
-    support::paas::gateway_for,
+    support::{paas::gateway_for, websocket},
 };
 
 async fn two_regions() -> (Scalingo, Vec<String>) {
@@ -369,10 +366,7 @@ async fn an_entry_that_comes_back_stops_no_app_with_an_open_websocket() {
     let (paris, secnum) = (platform.entry_in("paris", REGIONS[0]), platform.entry_in("secnum", REGIONS[1]));
     let both = gateway_for([paris.clone(), secnum.clone()]);
     let mut loir = both.start().await;
-    let stream = TcpStream::connect(loir.address).await.unwrap();
-    let (mut socket, _) = client_async("ws://shop--secnum.test/ws", stream).await.unwrap();
-    socket.send(Message::text("1")).await.unwrap();
-    assert_eq!(socket.next().await.unwrap().unwrap(), Message::text("1"));
+    let _open = websocket(loir.address, "shop--secnum.test").await;
     loir.list_again(&gateway_for([paris])).await;
     loir.list_again(&both).await;
     let stopped = loir.stop_at("secnum", "shop").await;
@@ -386,10 +380,7 @@ async fn an_app_that_was_renamed_is_not_stopped_while_a_websocket_is_open() {
     platform.add("blog", &[("web", 1)], true);
     let setup = gateway_for([platform.entry("cloud")]);
     let mut loir = setup.start().await;
-    let stream = TcpStream::connect(loir.address).await.unwrap();
-    let (mut socket, _) = client_async("ws://shop.test/ws", stream).await.unwrap();
-    socket.send(Message::text("1")).await.unwrap();
-    assert_eq!(socket.next().await.unwrap().unwrap(), Message::text("1"));
+    let _open = websocket(loir.address, "shop.test").await;
     platform.rename("shop", "boutique");
     loir.list_again(&setup).await;
     let stopped = loir.stop_at("cloud", "boutique").await;

@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use futures_util::{SinkExt, StreamExt};
 use nix::sys::signal::Signal;
 use tokio::net::TcpStream;
-use tokio_tungstenite::{client_async, tungstenite::Message};
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
     eventually,
@@ -92,8 +92,7 @@ async fn a_websocket_and_a_request_in_flight_do_not_notice() {
     let folder = tempfile::tempdir().unwrap();
     let loir = Program::start(&gateway([app("hello")]), folder.path()).await;
     loir.wake("hello").await;
-    let stream = TcpStream::connect(loir.address).await.unwrap();
-    let (mut socket, _) = client_async("ws://hello.test/ws", stream).await.unwrap();
+    let mut socket = crate::support::websocket(loir.address, "hello.test").await;
     let download = loir.get("hello", "/drip/50/20").send().await.unwrap();
     for round in 1..=3 {
         loir.reload(&gateway([app("hello"), app(&format!("other-{round}"))]));

@@ -10,7 +10,7 @@ use loir::{
 };
 use reqwest::StatusCode;
 use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinSet, time::Instant};
-use tokio_tungstenite::{client_async, tungstenite::Message};
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
     eventually,
@@ -51,8 +51,7 @@ async fn sleeps_after_a_minute(loir: &Gateway, clock: &Clock) {
 #[tokio::test]
 async fn an_open_websocket_keeps_an_app_awake_even_if_it_is_silent() {
     let (loir, clock) = awake(App::named("hello")).await;
-    let stream = TcpStream::connect(loir.address).await.unwrap();
-    let (mut socket, _) = client_async("ws://hello.test/ws", stream).await.unwrap();
+    let mut socket = crate::support::websocket(loir.address, "hello.test").await;
     stays_awake(&loir, &clock).await;
     socket.send(Message::text("still there?")).await.unwrap();
     assert_eq!(socket.next().await.unwrap().unwrap(), Message::text("still there?"));
@@ -64,8 +63,7 @@ async fn an_open_websocket_keeps_an_app_awake_even_if_it_is_silent() {
 #[tokio::test]
 async fn a_websocket_whose_client_vanished_keeps_nothing_awake() {
     let (loir, clock) = awake(App::named("hello")).await;
-    let stream = TcpStream::connect(loir.address).await.unwrap();
-    let (socket, _) = client_async("ws://hello.test/ws", stream).await.unwrap();
+    let socket = crate::support::websocket(loir.address, "hello.test").await;
     stays_awake(&loir, &clock).await;
     drop(socket);
     sleeps_after_a_minute(&loir, &clock).await;

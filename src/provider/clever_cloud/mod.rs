@@ -200,8 +200,7 @@ impl Connection {
     ) -> Result<Arc<Vec<App>>, ProviderError> {
         let call = Call::get("/v2/summary", priority).waiting(turn);
         let organisation = self.config.organisation.as_deref();
-        let apps = self.inventory.apps(&self.api, organisation, since, call, priority).await;
-        apps
+        self.inventory.apps(&self.api, organisation, since, call, priority).await
     }
 
     /// The state of one app, as of now.
