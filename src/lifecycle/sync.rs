@@ -62,7 +62,7 @@ impl Lifecycle {
             .map(|(id, app)| (id.clone(), app.clone()))
             .collect();
         let names: HashSet<String> = list.iter().map(|info| info.name.clone()).collect();
-        let (mut renamed, mut new) = (HashSet::new(), Vec::new());
+        let (mut renamed, mut replaced, mut new) = (HashSet::new(), Vec::new(), Vec::new());
         for info in list {
             let id = AppId::new(name.clone(), info.name.as_str());
             let settings = settings(&id, &info, policy);
@@ -89,13 +89,22 @@ impl Lifecycle {
                     if let Some(before) = before {
                         self.follow(before, &id).await;
                         renamed.insert(before.id.clone());
+                    } else if known.contains_key(&id) {
+                        replaced.push(id.clone());
                     }
                     new.push((id, settings, news, info));
                 }
             }
         }
-        // Records of apps that were renamed have moved: now nobody takes another's. All at once, since a registry writes many
-        // changes as fast as one.
+        // What ran before under a name that another app has now is none of its business, unless it has moved away already.
+        for id in replaced.iter().filter(|id| !renamed.contains(*id)) {
+            if let Err(error) = self.registry.forget(id).await {
+                log::warn!(
+                    "{id}: what is known of the app that had this name before cannot be forgotten: {error}"
+                );
+            }
+        }
+        // All at once, since a registry writes many changes as fast as one.
         let mut taken = JoinSet::new();
         for (id, settings, news, info) in new {
             let (lifecycle, provider) = (self.clone(), provider.clone());

@@ -415,6 +415,22 @@ async fn what_must_come_back_follows_the_app_and_not_its_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_app_that_is_made_anew_under_its_name_does_not_get_what_ran_before_it() {
+    let platform = Scalingo::start().await;
+    platform.add("shop", &[("web", 4), ("worker", 3)], true);
+    platform.add("blog", &[("web", 1)], true);
+    let setup = gateway_for([platform.entry("cloud")]);
+    let mut loir = setup.start().await;
+    assert_eq!(loir.stop_at("cloud", "shop").await, Slept::Yes);
+    platform.delete("shop");
+    platform.add("shop", &[("web", 1), ("worker", 0)], false);
+    loir.list_again(&setup).await;
+    assert_eq!(loir.get("shop", "/").send().await.unwrap().status(), 200);
+    let runs = platform.formation("shop");
+    assert_eq!((runs["web"], runs["worker"]), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_is_sent_again_is_not_too_large() {
     let platform = Scalingo::start().await;
     platform.add("shop", &[("web", 1)], true);
