@@ -6,7 +6,7 @@ use loir::{app::AppState, lifecycle::Slept};
 
 use crate::{
     eventually,
-    simulators::{CleverCloud, Fault, Heroku, Outage, Platform, Scalingo},
+    simulators::{Answer, CleverCloud, Fault, Heroku, Outage, Platform, Scalingo},
     support::paas::{Setup, gateway_for},
 };
 
@@ -296,6 +296,48 @@ on_every_platform! {
         }
         assert_eq!(loir.get("shop", "/").send().await.unwrap().status(), 200);
         assert_eq!((platform.starts("shop"), platform.id("shop")), (1, before));
+    }
+
+    async fn a_call_that_hangs_is_made_again_and_the_app_is_woken_once(platform: &impl Platform) {
+        platform.add("shop", USUAL, false);
+        let loir = in_front_of(platform).option("operation_timeout: 500ms").start().await;
+        platform.fault(Fault::on("GET", "*").hangs());
+        assert_eq!(loir.get("shop", "/").send().await.unwrap().status(), 200);
+        assert_eq!(platform.starts("shop"), 1);
+    }
+
+    async fn a_platform_that_wants_fewer_calls_is_left_in_peace_and_the_app_is_woken_once(platform: &impl Platform) {
+        platform.add("shop", USUAL, false);
+        let loir = in_front_of(platform).start().await;
+        let answer = Answer::text(429, "Retry later").header("retry-after", 1);
+        platform.fault(Fault::on("*", "*").times(2).answers(answer));
+        platform.clear_calls();
+        assert_eq!(loir.get("shop", "/").send().await.unwrap().status(), 200);
+        assert_eq!(platform.starts("shop"), 1);
+        let calls = platform.calls();
+        let refused: Vec<_> = calls.iter().filter(|call| call.status == 429).collect();
+        assert_eq!(refused.len(), 2, "{calls:?}");
+        assert!(refused[1].at - refused[0].at >= Duration::from_millis(900), "no call while it wants none");
+    }
+
+    async fn an_app_that_was_deleted_while_it_slept_is_not_started_and_harms_no_other(platform: &impl Platform) {
+        platform.add("shop", USUAL, false);
+        platform.add("blog", USUAL, true);
+        let loir = in_front_of(platform).start().await;
+        platform.delete("shop");
+        let answer = loir.get("shop", "/").send().await.unwrap();
+        assert_eq!(answer.status(), 502);
+        assert_eq!(loir.get("blog", "/").send().await.unwrap().status(), 200);
+    }
+
+    async fn two_who_stop_one_app_stop_it_once(platform: &impl Platform) {
+        platform.add("shop", USUAL, true);
+        let loir = in_front_of(platform).start().await;
+        let (first, second) = tokio::join!(loir.stop_at("cloud", "shop"), loir.stop_at("cloud", "shop"));
+        assert!([&first, &second].contains(&&Slept::Yes), "{first:?}, {second:?}");
+        assert_eq!(platform.stops("shop"), 1);
+        assert!(matches!(loir.stop_at("cloud", "shop").await, Slept::NotIdle(_)), "it sleeps already");
+        assert_eq!(platform.stops("shop"), 1);
     }
 
     async fn a_wrong_token_is_not_tried_again_and_a_reload_with_the_right_one_helps(platform: &impl Platform) {
