@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::{
     eventually,
-    simulators::{Fault, Platform, REGIONS, Scalingo},
+    simulators::{CleverCloud, Fault, Heroku, Platform, REGIONS, Scalingo},
     support::{
         paas::gateway_for,
         program::{Program, free_address},
@@ -74,7 +74,11 @@ async fn no_secret_is_in_any_log_at_its_most_talkative() {
     let platform = Scalingo::start().await;
     platform.set_token("tk-us-S3cr3t-0123456789");
     platform.app("shop").stopped().add();
-    let setup = gateway_for([platform.entry("cloud")]);
+    let (clever, heroku) = (CleverCloud::start().await, Heroku::start().await);
+    heroku.set_token("HRKU-S3cr3t-0123456789");
+    clever.add("notes", &[("web", 1)], false);
+    heroku.add("blog", &[("web", 1)], false);
+    let setup = gateway_for([platform.entry("cloud"), clever.entry_oauth("clever"), heroku.entry("heroku")]);
     let folder = tempfile::tempdir().unwrap();
     let (config, address) = (folder.path().join("loir.yaml"), free_address());
     fs::write(&config, setup.yaml(folder.path(), address)).unwrap();
@@ -83,13 +87,21 @@ async fn no_secret_is_in_any_log_at_its_most_talkative() {
     let loir = Program::run_with(&config, address, &[("LOIR_LOG", "trace")]).await;
     loir.get("shop", "/?password=hunter2").header("cookie", "sid=c00kie").send().await.unwrap();
     loir.get("shop", "/").header("authorization", "Bearer v1s1tor").send().await.unwrap();
+    for app in ["notes", "blog"] {
+        assert_eq!(loir.get(app, "/").send().await.unwrap().status(), 200, "{app}");
+    }
+    heroku.revoke_token();
+    clever.fault(Fault::on("GET", "*").always().text(401, "who are you?"));
     eventually!(loir.log().contains("/v1/apps"), "calls are logged");
     platform.expire_jwts();
     loir.signal(nix::sys::signal::Signal::SIGHUP);
     loir.says("the configuration is reloaded").await;
     let (log, basic) = (loir.log(), base64(b":tk-us-S3cr3t-0123456789"));
     assert!(log.contains("TRACE"), "at its most talkative");
-    for secret in ["S3cr3t", &basic, "hunter2", "c00kie", "v1s1tor", "Bearer ey"] {
+    let oauth = clever.oauth();
+    let of_clever = [oauth.consumer_secret.as_str(), oauth.secret.as_str(), oauth.token.as_str()];
+    let others = ["S3cr3t", &basic, "hunter2", "c00kie", "v1s1tor", "Bearer ey", "oauth_signature"];
+    for secret in others.into_iter().chain(of_clever) {
         let line = log.lines().find(|line| line.contains(secret));
         assert_eq!(line, None, "{secret}");
     }
