@@ -26,7 +26,10 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::{runtime::Handle, sync::watch};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, watch},
+};
 
 use crate::{
     app::{AppId, AppState, Endpoint},
@@ -70,6 +73,8 @@ pub struct Lifecycle {
     registry: Arc<dyn Registry>,
     prober: readiness::Prober,
     resolver: Resolver,
+    /// Told the name of a provider entry that turned out to know more than we do: its list is old.
+    surprises: mpsc::UnboundedSender<Arc<str>>,
     clock: Clock,
     /// Where wakes and stops run: they belong to no request and outlive the client that caused them.
     tasks: Handle,
@@ -244,6 +249,7 @@ impl Lifecycle {
     pub fn new(
         registry: Arc<dyn Registry>,
         resolver: Resolver,
+        surprises: mpsc::UnboundedSender<Arc<str>>,
         clock: Clock,
         tasks: Handle,
         limits: HoldLimits,
@@ -254,6 +260,7 @@ impl Lifecycle {
             registry,
             prober: readiness::Prober::new(resolver.clone())?,
             resolver,
+            surprises,
             clock,
             tasks,
             held: Arc::default(),
@@ -267,6 +274,14 @@ impl Lifecycle {
         loop {
             tokio::time::sleep(resolver::REFRESH_EVERY).await;
             self.resolver.refresh().await;
+        }
+    }
+
+    /// What its provider listed of this app is not true any more, and so perhaps of others.
+    fn surprised_by(&self, app: &ManagedApp) {
+        if app.provider.list_every().is_some() {
+            // Nobody listens when the gateway ends.
+            let _ = self.surprises.send(app.id.provider.clone());
         }
     }
 

@@ -166,6 +166,7 @@ impl Lifecycle {
             return;
         }
         app.reach(None);
+        self.surprised_by(app);
         let (event, change) = match crashed {
             Some(reason) => (Event::Crashed(reason.clone()), Change::Crashed { reason }),
             None => (Event::StoppedByOthers, Change::Found { running: false }),

@@ -148,6 +148,7 @@ async fn succeed(
 }
 
 async fn fail(lifecycle: &Lifecycle, app: &ManagedApp, reason: String) {
+    lifecycle.surprised_by(app);
     // Whatever half of it runs must not go on running; and only then may a next start begin.
     if let Err(error) = app.provider.give_up(&app.id.name).await {
         log::warn!("{}: cannot clean up after a failed start: {error}", app.id);

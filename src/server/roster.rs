@@ -12,7 +12,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Mutex, mpsc},
+    sync::{Mutex, Notify, mpsc},
     task::JoinHandle,
 };
 
@@ -32,6 +32,9 @@ use crate::{
 /// The first pause after a list that failed; each further one is twice as long, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// A surprise brings the next list forward, to this long after the last one at the earliest.
+const SOON: Duration = Duration::from_secs(5);
 
 /// How long nobody is served because a provider takes its time with its first list.
 const FIRST_LISTS: Duration = Duration::from_secs(10);
@@ -69,6 +72,8 @@ struct Connected {
     provider: Arc<dyn Provider>,
     /// Asks for the list, again and again.
     watch: Option<JoinHandle<()>>,
+    /// Asks for it before its time.
+    soon: Arc<Notify>,
 }
 
 impl Drop for Connected {
@@ -146,6 +151,14 @@ impl Roster {
         problems
     }
 
+    /// What `entry` listed is not true any more: it is asked again soon, in place of the next time.
+    pub async fn list_soon(&self, entry: &str) {
+        let now = self.0.now.lock().await;
+        if let Some(entry) = now.entries.iter().find(|known| *known.name == *entry) {
+            entry.soon.notify_one();
+        }
+    }
+
     /// The providers, for the end.
     pub async fn providers(&self) -> Vec<Arc<dyn Provider>> {
         let mut now = self.0.now.lock().await;
@@ -187,7 +200,7 @@ impl Roster {
             accounts: self.0.accounts.clone(),
         };
         let provider = options.connect(context)?;
-        Ok(Connected { name, kind: entry.kind.clone(), provider, watch: None })
+        Ok(Connected { name, kind: entry.kind.clone(), provider, watch: None, soon: Arc::default() })
     }
 
     /// One list, from the question to the routes.
@@ -245,7 +258,8 @@ impl Roster {
         };
         let (roster, name, provider) = (self.clone(), name.clone(), provider.clone());
         if provider.list_every().is_some() {
-            let task = tokio::spawn(async move { roster.ask_again(name, provider, failed).await });
+            let soon = entry.soon.clone();
+            let task = tokio::spawn(async move { roster.ask_again(name, provider, failed, soon).await });
             if let Some(before) = entry.watch.replace(task) {
                 before.abort();
             }
@@ -257,6 +271,7 @@ impl Roster {
         name: Arc<str>,
         provider: Arc<dyn Provider>,
         mut failed: Option<ProviderError>,
+        soon: Arc<Notify>,
     ) {
         let mut pause = FIRST_PAUSE;
         while let Some(every) = provider.list_every() {
@@ -270,7 +285,16 @@ impl Roster {
                 }
             };
             // A tenth more or less, so that many gateways and many entries do not ask in step.
-            tokio::time::sleep(wait.mul_f64(0.9 + 0.2 * fastrand::f64())).await;
+            let wait = wait.mul_f64(0.9 + 0.2 * fastrand::f64());
+            let early = async {
+                tokio::time::sleep(wait.min(SOON)).await;
+                soon.notified().await;
+            };
+            // One that fails is not asked before its time.
+            match failed {
+                None => tokio::select! { () = tokio::time::sleep(wait) => {}, () = early => {} },
+                Some(_) => tokio::time::sleep(wait).await,
+            }
             if matches!(failed, Some(ProviderError::Misconfigured(_))) {
                 self.0.accounts.forgive();
             }

@@ -90,7 +90,9 @@ impl Running {
         let registry = open_registry(&config, &gear.clock)?;
         let limits = hold_limits(&config);
         let resolver = Resolver::system(Handle::current());
-        let lifecycle = Lifecycle::new(registry, resolver, gear.clock.clone(), Handle::current(), limits)?;
+        let (surprises, surprised) = mpsc::unbounded_channel();
+        let tasks = Handle::current();
+        let lifecycle = Lifecycle::new(registry, resolver, surprises, gear.clock.clone(), tasks, limits)?;
         let gateway = Gateway::new(lifecycle.clone(), gear.clock.clone(), config.server.clone())?;
         let (events, happened) = mpsc::unbounded_channel();
         let (shutdown, watch) = watch::channel(false);
@@ -103,6 +105,7 @@ impl Running {
         }
         let mut running =
             Self { address, config, gateway, lifecycle: lifecycle.clone(), roster, shutdown, services, open };
+        running.services.push(tokio::spawn(list_again(running.roster.clone(), surprised)));
         let addresses = lifecycle.clone();
         running.services.push(tokio::spawn(async move { addresses.refresh_addresses().await }));
         running.services.push(tokio::spawn(listen_to_providers(lifecycle.clone(), happened)));
@@ -238,6 +241,12 @@ fn edge(
 }
 
 type ServiceFuture = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+async fn list_again(roster: Roster, mut surprised: mpsc::UnboundedReceiver<Arc<str>>) {
+    while let Some(entry) = surprised.recv().await {
+        roster.list_soon(&entry).await;
+    }
+}
 
 async fn listen_to_providers(
     lifecycle: Arc<Lifecycle>,

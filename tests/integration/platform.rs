@@ -148,6 +148,17 @@ on_every_platform! {
         assert_eq!(again.app_at("cloud", "shop").state(), AppState::Awake);
     }
 
+    async fn a_surprise_brings_the_next_list_forward(platform: &impl Platform) {
+        platform.add("shop", USUAL, true);
+        let loir = in_front_of(platform).option("list_every: 1h").start().await;
+        platform.add("late", USUAL, true);
+        // Somebody stops an app, and a request finds out.
+        platform.stop_by_hand("shop");
+        eventually!(!platform.is_running("shop"));
+        assert_eq!(loir.get("shop", "/").send().await.unwrap().status(), 200);
+        eventually!(loir.find("cloud", "late").is_some());
+    }
+
     async fn a_deleted_app_goes_and_a_new_one_comes(platform: &impl Platform) {
         platform.add("shop", USUAL, true);
         platform.add("blog", USUAL, true);
