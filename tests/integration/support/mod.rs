@@ -307,9 +307,9 @@ pub fn children(folder: &Path, app: &str) -> Vec<u32> {
 
 /// An open WebSocket on `/ws` of the app that this host leads to, which sends back what it is sent.
 ///
-/// Pingora 0.9.1 closes one in a thousand right after the handshake, if the app answers within the very moment in which the
-/// end of the request's empty body is passed on (`proxy_h1.rs`: a request that is done ends an upgraded connection). Over a
-/// network that does not happen; on loopback and a busy machine it does, and then one connects again, as every client does.
+/// Pingora 0.9.1 now and then closes one right after the handshake: by its source (`proxy_h1.rs`), when the app's 101 has been
+/// read before the end of the request's empty body was passed on, since a request that is done ends an upgraded connection.
+/// Seen on loopback, on a busy machine. Then one connects again, as every client does.
 pub async fn websocket(address: SocketAddr, host: &str) -> WebSocketStream<TcpStream> {
     for _ in 0..5 {
         let stream = TcpStream::connect(address).await.unwrap();
