@@ -3,10 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use tokio::{
-    sync::{mpsc, watch},
-    time::Instant,
-};
+use tokio::sync::mpsc;
 
 use crate::{
     app::{AppStatus, Endpoint, Formation, Readiness, RouterPage, StopTypes},
@@ -18,6 +15,7 @@ use crate::{
 
 pub mod api;
 pub mod clever_cloud;
+mod connection;
 pub mod heroku;
 mod latest;
 mod paas;
@@ -25,9 +23,11 @@ pub mod process;
 mod restore;
 pub mod scalingo;
 mod settings;
+mod stopping;
+mod turn;
 
 pub use api::Accounts;
-use api::Waits;
+pub use turn::{FirstOfTwo, Queue, Turn};
 
 /// What runs apps: an account at a PaaS, or this machine.
 ///
@@ -98,73 +98,6 @@ pub enum BeforeStop {
     Busy(String),
 }
 
-/// How a start or a stop tells whoever asked for it that it has to wait for its turn in the account's budget.
-#[derive(Clone, Debug)]
-pub struct Turn {
-    queue: watch::Sender<Queue>,
-    since: Instant,
-}
-
-/// How far a call has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Queue {
-    /// Nothing was asked of the provider yet.
-    Ahead,
-    /// It will take about so long until it can be asked.
-    Waiting(Duration),
-    /// It was asked.
-    Through,
-}
-
-impl Default for Turn {
-    fn default() -> Self {
-        Self { queue: watch::Sender::new(Queue::Ahead), since: Instant::now() }
-    }
-}
-
-impl Turn {
-    /// Another turn of something that began with this one.
-    pub fn next(&self) -> Self {
-        Self { since: self.since, ..Self::default() }
-    }
-
-    /// How far it has come, with every change from now on.
-    pub fn watch(&self) -> watch::Receiver<Queue> {
-        self.queue.subscribe()
-    }
-}
-
-impl Waits for Turn {
-    fn since(&self) -> Instant {
-        self.since
-    }
-
-    fn wait(&self, estimate: Duration) {
-        self.queue.send_replace(Queue::Waiting(estimate));
-    }
-
-    fn come(&self) {
-        self.queue.send_if_modified(|queue| std::mem::replace(queue, Queue::Through) != Queue::Through);
-    }
-}
-
-/// The first of two calls that a start takes: each of those who are before it makes two as well.
-pub struct FirstOfTwo<'a>(pub &'a Turn);
-
-impl Waits for FirstOfTwo<'_> {
-    fn since(&self) -> Instant {
-        self.0.since()
-    }
-
-    fn wait(&self, estimate: Duration) {
-        self.0.wait(2 * estimate);
-    }
-
-    fn come(&self) {
-        self.0.come();
-    }
-}
-
 /// An app as its provider lists it.
 #[derive(Clone, Debug)]
 pub struct AppInfo {
@@ -230,7 +163,9 @@ pub struct ProviderContext {
 /// The validated options of one provider entry.
 pub trait ProviderConfig: Send + Sync {
     /// The apps that are written down in the entry. Empty where the provider's API lists them.
-    fn declared(&self) -> Vec<DeclaredApp>;
+    fn declared(&self) -> Vec<DeclaredApp> {
+        Vec::new()
+    }
 
     /// The ports of this machine that the entry claims, and where it says so.
     fn ports(&self) -> Vec<(u16, At)> {

@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use http::StatusCode;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    AppSettings, ProviderError,
+    AppSettings, ProviderConfig, ProviderError,
     api::{ApiError, Limits},
     settings::{Ready, readiness, show_readiness},
 };
@@ -39,6 +40,15 @@ pub struct Paas {
     /// By name.
     pub apps: BTreeMap<String, AppSettings>,
     shown: Value,
+}
+
+/// The options of an entry of one type.
+pub trait PaasConfig: ProviderConfig + Clone + 'static {
+    /// What all types have.
+    fn paas(&self) -> &Paas;
+
+    /// Whether the same credential reaches the same place.
+    fn reaches_like(&self, other: &Self) -> bool;
 }
 
 /// What a provider does unless the entry says otherwise.
@@ -292,6 +302,16 @@ fn show_app(name: &str, app: &AppSettings) -> Value {
 pub fn secret(typed: Option<Secret>, env: &crate::config::Environment, variable: &str) -> Option<Secret> {
     let set = |secret: &Secret| !secret.expose().trim().is_empty();
     typed.filter(set).or_else(|| env.get(variable).map(|text| Secret::new(text.trim())).filter(set))
+}
+
+impl ProviderError {
+    /// What the error of a call about one app means.
+    pub(super) fn about(app: &str, error: ApiError) -> Self {
+        match error.status() {
+            Some(StatusCode::NOT_FOUND) => Self::NotFound(app.to_owned()),
+            _ => error.into(),
+        }
+    }
 }
 
 impl From<ApiError> for ProviderError {

@@ -29,7 +29,8 @@ pub enum Priority {
 }
 
 impl Priority {
-    const ALL: [Self; 4] = [Self::Wake, Self::Readiness, Self::Stop, Self::List];
+    /// Each of them, by its number.
+    pub const ALL: [Self; 4] = [Self::Wake, Self::Readiness, Self::Stop, Self::List];
 
     /// How long after it came a call is due.
     pub const fn slack(self) -> Duration {

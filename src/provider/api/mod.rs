@@ -29,6 +29,7 @@ mod call;
 mod credential;
 mod error;
 pub mod oauth1;
+mod readable;
 mod reply;
 
 pub use account::{Account, AccountState, Accounts};
@@ -36,6 +37,7 @@ pub use budget::{Budget, Limits, OnWait, Priority};
 pub use call::{Call, Repeat, Waits, segment};
 pub use credential::{Credential, Fetch, Fixed, Renewed, Token};
 pub use error::{ApiError, Refusal};
+pub use readable::Readable;
 pub use reply::{Plain, Quirks, Reply, code, message};
 
 /// From sending a call to the end of its answer, unless the configuration says otherwise.

@@ -15,9 +15,10 @@ use crate::{
         yaml::Located,
     },
     provider::{
-        DeclaredApp, Provider, ProviderConfig, ProviderContext, ProviderError,
+        Provider, ProviderConfig, ProviderContext, ProviderError,
         api::{Limits, oauth1::Signature},
-        paas::{self, Paas, Usual},
+        connection::connect,
+        paas::{self, Paas, PaasConfig, Usual},
     },
 };
 
@@ -254,9 +255,14 @@ impl CleverCloudConfig {
         };
         self.paas.api_url.as_deref().unwrap_or(usual)
     }
+}
 
-    /// Whether the same credential reaches the same place.
-    pub(super) fn reaches_like(&self, other: &Self) -> bool {
+impl PaasConfig for CleverCloudConfig {
+    fn paas(&self) -> &Paas {
+        &self.paas
+    }
+
+    fn reaches_like(&self, other: &Self) -> bool {
         let what = |config: &Self| {
             (config.access.clone(), config.api_url().to_owned(), config.paas.operation_timeout)
         };
@@ -265,12 +271,8 @@ impl CleverCloudConfig {
 }
 
 impl ProviderConfig for CleverCloudConfig {
-    fn declared(&self) -> Vec<DeclaredApp> {
-        Vec::new()
-    }
-
     fn connect(&self, context: ProviderContext) -> Result<Arc<dyn Provider>, ProviderError> {
-        super::connect(self, &context)
+        connect::<super::CleverCloud>(self, context)
     }
 
     fn show(&self) -> Value {

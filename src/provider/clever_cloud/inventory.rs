@@ -16,7 +16,7 @@ use crate::{
     app::{Endpoint, Origin, RouterPage},
     provider::{
         ProviderError,
-        api::{Api, ApiError, Call, Priority, segment},
+        api::{Api, ApiError, Call, Priority, Readable, segment},
         latest::Latest,
     },
 };
@@ -58,8 +58,7 @@ struct Details {
 /// One account's apps.
 #[derive(Default)]
 pub struct Inventory {
-    /// One for each priority: whoever waits for a start never waits for somebody who may wait.
-    summaries: [Latest<Vec<App>>; 4],
+    summaries: Latest<Vec<App>>,
     details: Mutex<HashMap<Arc<str>, Details>>,
 }
 
@@ -73,12 +72,11 @@ impl Inventory {
         call: Call<'_>,
         priority: Priority,
     ) -> Result<Arc<Vec<App>>, ProviderError> {
-        let latest = &self.summaries[priority as usize];
         let ask = async || -> Result<_, ProviderError> {
             let summary: wire::Summary = api.call(call).await?.json().map_err(ProviderError::from)?;
             of(summary, organisation)
         };
-        latest.since(since, ask).await
+        self.summaries.since(since, priority, ask).await
     }
 
     /// What is known of each of these apps beside its state. Fails only if an owner's apps were never read.
@@ -128,7 +126,7 @@ impl Details {
 
 async fn read(api: &Api, owner: &str) -> Result<HashMap<String, wire::Application>, ApiError> {
     let call = Call::get(format!("{}/applications", path(owner)), Priority::List);
-    let wire::Applications(apps) = api.call(call).await?.json()?;
+    let Readable::<wire::Application>(apps) = api.call(call).await?.json()?;
     Ok(apps.into_iter().map(|app| (app.id.clone(), app)).collect())
 }
 
@@ -155,7 +153,7 @@ fn of(summary: wire::Summary, organisation: Option<&str>) -> Result<Vec<App>, Pr
     let mut apps: BTreeMap<String, App> = BTreeMap::new();
     for owner in owners.into_iter().filter(|owner| organisation.is_none_or(|wanted| owner.id == wanted)) {
         let id: Arc<str> = owner.id.into();
-        for app in owner.applications.into_iter().filter(|app| app.archived != Some(true)) {
+        for app in owner.applications.0.into_iter().filter(|app| app.archived != Some(true)) {
             let wire::Listed { id: app, name, state, .. } = app;
             apps.entry(app.clone()).or_insert_with(|| App { id: app, owner: id.clone(), name, state });
         }

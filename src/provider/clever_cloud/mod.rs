@@ -38,12 +38,13 @@ use http::StatusCode;
 use tokio::time::Instant;
 
 use super::{
-    AppInfo, AppSettings, BeforeStop, NeedsRestart, Provider, ProviderConfig, ProviderContext, ProviderError,
-    Turn,
+    AppInfo, BeforeStop, ProviderError, Turn,
     api::{
         Account, Accounts, Api, ApiError, Call, Credential, Fixed, Priority, Quirks, Reply, code, message,
         oauth1::Oauth1, segment,
     },
+    connection::Connection,
+    stopping::{LOOK_EVERY, Look, late, until_stopped},
 };
 use crate::app::{AppStatus, Endpoint, Formation, Processes, RouterPage, WEB};
 
@@ -55,9 +56,6 @@ mod wire;
 pub use config::{Access, CleverCloudConfig, Oauth, configure, schema};
 use inventory::{App, Inventory, ROUTER, dashed};
 use start::{Fate, Start, Track, Tracks};
-
-/// Between two looks at what became of a stop.
-const LOOK_EVERY: Duration = Duration::from_secs(3);
 
 /// Instances have some time to end after SIGTERM, and the platform its own delays.
 const STOP_TAKES: Duration = Duration::from_secs(100);
@@ -76,16 +74,9 @@ const TRIES: u32 = 3;
 const LOOKS: [Duration; 4] =
     [Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(5), Duration::from_secs(6)];
 
-/// The provider: whatever a reload may replace is in the connection.
-struct CleverCloud {
-    accounts: Arc<Accounts>,
-    connection: ArcSwap<Connection>,
-}
-
 /// One credential, and what was seen with it.
-struct Connection {
-    config: Arc<CleverCloudConfig>,
-    account: Arc<Account>,
+struct CleverCloud {
+    config: CleverCloudConfig,
     api: Api,
     /// The entry's name, for logs.
     name: Arc<str>,
@@ -130,63 +121,7 @@ impl Quirks for Words {
     }
 }
 
-fn connect(
-    config: &CleverCloudConfig,
-    context: &ProviderContext,
-) -> Result<Arc<dyn Provider>, ProviderError> {
-    let tracks = Arc::default();
-    let connection = Connection::new(config, context.name.clone(), &context.accounts, tracks)?;
-    let connection = ArcSwap::from_pointee(connection);
-    Ok(Arc::new(CleverCloud { accounts: context.accounts.clone(), connection }))
-}
-
-impl Connection {
-    fn new(
-        config: &CleverCloudConfig,
-        name: Arc<str>,
-        accounts: &Accounts,
-        tracks: Arc<Tracks>,
-    ) -> Result<Self, ProviderError> {
-        let (credential, key): (Arc<dyn Credential>, String) = match &config.access {
-            Access::Token(token) => (Arc::new(Fixed::bearer(token.expose())?), token.expose().to_owned()),
-            Access::Oauth(oauth) => {
-                let credential = Oauth1 {
-                    consumer_key: oauth.consumer_key.expose().to_owned(),
-                    consumer_secret: oauth.consumer_secret.expose().to_owned(),
-                    token: oauth.token.expose().to_owned(),
-                    secret: oauth.secret.expose().to_owned(),
-                    signature: oauth.signature,
-                };
-                let key = format!("{}\0{}", credential.token, credential.secret);
-                (Arc::new(credential), key)
-            }
-        };
-        let account = accounts.open("clever_cloud", &key, config.paas.limits);
-        let timeout = config.paas.operation_timeout;
-        Ok(Self {
-            api: Api::new(config.api_url(), account.clone(), credential, Arc::new(Words), timeout)?,
-            config: Arc::new(config.clone()),
-            account,
-            name,
-            inventory: Inventory::default(),
-            apps: ArcSwap::default(),
-            tracks,
-        })
-    }
-
-    /// With new options of the same account. Domains are read anew: a reload is how an operator asks for it.
-    fn with(&self, config: &CleverCloudConfig) -> Self {
-        Self {
-            config: Arc::new(config.clone()),
-            account: self.account.clone(),
-            api: self.api.clone(),
-            name: self.name.clone(),
-            inventory: Inventory::default(),
-            apps: ArcSwap::new(self.apps.load_full()),
-            tracks: self.tracks.clone(),
-        }
-    }
-
+impl CleverCloud {
     fn place(&self, app: &str) -> Result<Place, ProviderError> {
         self.apps.load().get(app).cloned().ok_or_else(|| ProviderError::NotFound(app.to_owned()))
     }
@@ -230,31 +165,7 @@ impl Connection {
     ) -> Result<Vec<wire::Deployment>, ProviderError> {
         let call = Call::get(place.path("deployments?limit=5"), priority).waiting(turn);
         let reply = self.api.call(call).await;
-        Ok(reply.map_err(|error| missing(place, error))?.json()?)
-    }
-
-    async fn list(&self) -> Result<Vec<AppInfo>, ProviderError> {
-        let asked = Instant::now();
-        let apps = self.apps(asked, Priority::List, &Turn::default()).await?;
-        let details = self.inventory.details(&self.api, &apps).await?;
-        let mut places = HashMap::new();
-        let mut infos = Vec::new();
-        for (app, name) in apps.iter().zip(inventory::names(&apps)) {
-            let more = details.get(&app.id);
-            let info = self.info(&name, app, more, asked);
-            let instance = more.and_then(|more| more.instance.as_ref());
-            let place = Place {
-                id: app.id.clone(),
-                owner: app.owner.clone(),
-                endpoint: info.endpoint.clone(),
-                instances: instance.and_then(|instance| instance.min_instances).unwrap_or(1).max(1),
-            };
-            infos.push(info);
-            places.insert(name, place);
-        }
-        self.tracks.keep(|id| apps.binary_search_by(|app| app.id.as_str().cmp(id)).is_ok());
-        self.apps.store(Arc::new(places));
-        Ok(infos)
+        Ok(reply.map_err(|error| ProviderError::about(&place.id, error))?.json()?)
     }
 
     fn info(&self, name: &str, app: &App, more: Option<&wire::Application>, asked: Instant) -> AppInfo {
@@ -293,46 +204,6 @@ impl Connection {
             "SHOULD_BE_DOWN" | "MODERATED" | "DEFAULT_OF_PAYMENT" => AppStatus::Stopped,
             other => AppStatus::Unknown(other.to_owned()),
         }
-    }
-
-    async fn status(&self, app: &str) -> Result<AppStatus, ProviderError> {
-        let place = self.place(app)?;
-        let track = self.tracks.of(&place.id);
-        // A start takes long and is asked about every few seconds: then an answer from a moment ago will do, as long as it
-        // is from after the start, and all apps that start share it.
-        let now = Instant::now();
-        let recent = now.checked_sub(start::ASK_EVERY).unwrap_or(now);
-        let since = track.start().map_or(now, |start| start.at.max(recent));
-        let state = self.state_since(since, &place, Priority::Readiness, &Turn::default()).await?;
-        let status = self.status_of(&place.id, &state, since);
-        let Some(start) = track.start().filter(|_| state == "WANTS_TO_BE_UP") else {
-            return Ok(status);
-        };
-        let fate = match start.fresh() {
-            Some(fate) => fate,
-            None => {
-                let rows = self.deployments(&place, Priority::Readiness, &Turn::default()).await?;
-                track.read(&rows).unwrap_or(Fate::UnderWay)
-            }
-        };
-        Ok(match fate {
-            Fate::UnderWay | Fate::Done => status,
-            Fate::Failed => AppStatus::Crashed("its deployment failed".into()),
-            Fate::Cancelled => AppStatus::Stopped,
-        })
-    }
-
-    async fn start(&self, app: &str, turn: &Turn) -> Result<Endpoint, ProviderError> {
-        let place = self.place(app)?;
-        let endpoint = place.endpoint.clone();
-        let endpoint = endpoint
-            .ok_or_else(|| ProviderError::Refused("it has no domain at which it can be reached".into()))?;
-        let track = self.tracks.of(&place.id);
-        let _one = track.one.lock().await;
-        if self.is_needed(&place, &track, turn).await? {
-            self.ask_for_start(&place, &track, turn).await?;
-        }
-        Ok(endpoint)
     }
 
     /// Whether the app has to be started. If in doubt it has not: the same call would deploy it once more.
@@ -386,7 +257,7 @@ impl Connection {
                     track.remember(None);
                     return Err(match error.refusal().and_then(|refusal| refusal.code.as_deref()) {
                         Some("4014") => ProviderError::Refused("it was never deployed".into()),
-                        _ => missing(place, error),
+                        _ => ProviderError::about(&place.id, error),
                     });
                 }
             };
@@ -414,6 +285,144 @@ impl Connection {
         }
         Ok(false)
     }
+}
+
+/// Why an app in this state is neither started nor stopped, if so.
+fn blocked(state: &str) -> Option<String> {
+    match state {
+        "SHOULD_BE_UP" | "WANTS_TO_BE_UP" | "SHOULD_BE_DOWN" => None,
+        "MODERATED" => Some("it is blocked by the platform (MODERATED)".to_owned()),
+        "DEFAULT_OF_PAYMENT" => Some("it is blocked until it is paid for (DEFAULT_OF_PAYMENT)".to_owned()),
+        other => Some(format!("its state is `{other}`, and nobody here knows it")),
+    }
+}
+
+#[async_trait]
+impl Connection for CleverCloud {
+    type Config = CleverCloudConfig;
+
+    const ROUTER: &'static RouterPage = &ROUTER;
+
+    fn open(
+        config: CleverCloudConfig,
+        name: Arc<str>,
+        accounts: &Accounts,
+        before: Option<&Self>,
+    ) -> Result<Self, ProviderError> {
+        let (credential, key): (Arc<dyn Credential>, String) = match &config.access {
+            Access::Token(token) => (Arc::new(Fixed::bearer(token.expose())?), token.expose().to_owned()),
+            Access::Oauth(oauth) => {
+                let credential = Oauth1 {
+                    consumer_key: oauth.consumer_key.expose().to_owned(),
+                    consumer_secret: oauth.consumer_secret.expose().to_owned(),
+                    token: oauth.token.expose().to_owned(),
+                    secret: oauth.secret.expose().to_owned(),
+                    signature: oauth.signature,
+                };
+                let key = format!("{}\0{}", credential.token, credential.secret);
+                (Arc::new(credential), key)
+            }
+        };
+        let account = accounts.open("clever_cloud", &key, config.paas.limits);
+        let timeout = config.paas.operation_timeout;
+        Ok(Self {
+            api: Api::new(config.api_url(), account, credential, Arc::new(Words), timeout)?,
+            config,
+            name,
+            inventory: Inventory::default(),
+            apps: ArcSwap::default(),
+            tracks: before.map(|before| before.tracks.clone()).unwrap_or_default(),
+        })
+    }
+
+    /// Domains are read anew: a reload is how an operator asks for it.
+    fn with(&self, config: CleverCloudConfig) -> Self {
+        Self {
+            config,
+            api: self.api.clone(),
+            name: self.name.clone(),
+            inventory: Inventory::default(),
+            apps: ArcSwap::new(self.apps.load_full()),
+            tracks: self.tracks.clone(),
+        }
+    }
+
+    fn config(&self) -> &CleverCloudConfig {
+        &self.config
+    }
+
+    fn account(&self) -> &Account {
+        self.api.account()
+    }
+
+    async fn list(self: Arc<Self>) -> Result<Vec<AppInfo>, ProviderError> {
+        let asked = Instant::now();
+        let apps = self.apps(asked, Priority::List, &Turn::default()).await?;
+        let details = self.inventory.details(&self.api, &apps).await?;
+        let mut places = HashMap::new();
+        let mut infos = Vec::new();
+        for (app, name) in apps.iter().zip(inventory::names(&apps)) {
+            let more = details.get(&app.id);
+            let info = self.info(&name, app, more, asked);
+            let instance = more.and_then(|more| more.instance.as_ref());
+            let place = Place {
+                id: app.id.clone(),
+                owner: app.owner.clone(),
+                endpoint: info.endpoint.clone(),
+                instances: instance.and_then(|instance| instance.min_instances).unwrap_or(1).max(1),
+            };
+            infos.push(info);
+            places.insert(name, place);
+        }
+        self.tracks.keep(|id| apps.binary_search_by(|app| app.id.as_str().cmp(id)).is_ok());
+        self.apps.store(Arc::new(places));
+        Ok(infos)
+    }
+
+    async fn status(&self, app: &str) -> Result<AppStatus, ProviderError> {
+        let place = self.place(app)?;
+        let track = self.tracks.of(&place.id);
+        // A start takes long and is asked about every few seconds: then an answer from a moment ago will do, as long as it
+        // is from after the start, and all apps that start share it.
+        let now = Instant::now();
+        let recent = now.checked_sub(start::ASK_EVERY).unwrap_or(now);
+        let since = track.start().map_or(now, |start| start.at.max(recent));
+        let state = self.state_since(since, &place, Priority::Readiness, &Turn::default()).await?;
+        let status = self.status_of(&place.id, &state, since);
+        let Some(start) = track.start().filter(|_| state == "WANTS_TO_BE_UP") else {
+            return Ok(status);
+        };
+        let fate = match start.fresh() {
+            Some(fate) => fate,
+            None => {
+                let rows = self.deployments(&place, Priority::Readiness, &Turn::default()).await?;
+                track.read(&rows).unwrap_or(Fate::UnderWay)
+            }
+        };
+        Ok(match fate {
+            Fate::UnderWay | Fate::Done => status,
+            Fate::Failed => AppStatus::Crashed("its deployment failed".into()),
+            Fate::Cancelled => AppStatus::Stopped,
+        })
+    }
+
+    async fn start(
+        &self,
+        app: &str,
+        _saved: Option<&Formation>,
+        turn: &Turn,
+    ) -> Result<Endpoint, ProviderError> {
+        let place = self.place(app)?;
+        let endpoint = place.endpoint.clone();
+        let endpoint = endpoint
+            .ok_or_else(|| ProviderError::Refused("it has no domain at which it can be reached".into()))?;
+        let track = self.tracks.of(&place.id);
+        let _one = track.one.lock().await;
+        if self.is_needed(&place, &track, turn).await? {
+            self.ask_for_start(&place, &track, turn).await?;
+        }
+        Ok(endpoint)
+    }
 
     async fn before_stop(&self, app: &str, turn: &Turn) -> Result<BeforeStop, ProviderError> {
         let place = self.place(app)?;
@@ -436,7 +445,7 @@ impl Connection {
             Some(Fate::UnderWay | Fate::Done) | None => {}
         }
         let call = Call::get(place.path("instances"), Priority::Stop).waiting(turn);
-        let reply = self.api.call(call).await.map_err(|error| missing(&place, error))?;
+        let reply = self.api.call(call).await.map_err(|error| ProviderError::about(&place.id, error))?;
         let instances: Vec<wire::Instance> = reply.json()?;
         let any = |state: &str| instances.iter().any(|one| one.state.as_deref() == Some(state));
         if any("TASK_IN_PROGRESS") {
@@ -453,7 +462,7 @@ impl Connection {
         Ok(BeforeStop::Runs(Formation(BTreeMap::from([(WEB.to_owned(), web)]))))
     }
 
-    async fn stop(&self, app: &str, turn: &Turn) -> Result<(), ProviderError> {
+    async fn stop(&self, app: &str, _formation: &Formation, turn: &Turn) -> Result<(), ProviderError> {
         let place = self.place(app)?;
         let track = self.tracks.of(&place.id);
         let _one = track.one.lock().await;
@@ -462,102 +471,21 @@ impl Connection {
             Ok(_) => (STOP_TAKES, None),
             // Whatever it says of an app that is down already is not known: its state tells.
             Err(error @ ApiError::Ambiguous(_)) => (STOP_LOST, Some(error.into())),
-            Err(error @ ApiError::Status(_)) => (STOP_REFUSED, Some(missing(&place, error))),
+            Err(error @ ApiError::Status(_)) => (STOP_REFUSED, Some(ProviderError::about(&place.id, error))),
             Err(error) => return Err(error.into()),
         };
         // From now on nothing that was started by us goes on.
         track.remember(None);
-        let began = Instant::now();
-        let mut pause = Duration::from_secs(1);
-        while began.elapsed() < limit {
-            tokio::time::sleep(pause).await;
-            pause = LOOK_EVERY;
-            match self.state(&place, Priority::Stop, &Turn::default()).await {
-                Ok(state) if state == "SHOULD_BE_DOWN" => return Ok(()),
-                // The state is a little behind.
-                Ok(state) if state == "SHOULD_BE_UP" => {}
-                Ok(state) => {
-                    return Err(ProviderError::Failed(format!("it was told to stop and is {state}")));
-                }
-                Err(error @ ProviderError::Unavailable(_)) => log::warn!("{}/{app}: {error}", self.name),
-                Err(error) => return Err(error),
-            }
+        let look = || async {
+            Ok(match self.state(&place, Priority::Stop, &Turn::default()).await?.as_str() {
+                "SHOULD_BE_DOWN" => Look::Stopped,
+                "SHOULD_BE_UP" => Look::NotYet,
+                other => Look::Odd(other.to_owned()),
+            })
+        };
+        match until_stopped(&format!("{}/{app}", self.name), limit, look).await? {
+            true => Ok(()),
+            false => Err(refused.unwrap_or_else(|| late(limit))),
         }
-        let late = || ProviderError::Failed(format!("it was told to stop and has not within {limit:?}"));
-        Err(refused.unwrap_or_else(late))
-    }
-}
-
-/// Why an app in this state is neither started nor stopped, if so.
-fn blocked(state: &str) -> Option<String> {
-    match state {
-        "SHOULD_BE_UP" | "WANTS_TO_BE_UP" | "SHOULD_BE_DOWN" => None,
-        "MODERATED" => Some("it is blocked by the platform (MODERATED)".to_owned()),
-        "DEFAULT_OF_PAYMENT" => Some("it is blocked until it is paid for (DEFAULT_OF_PAYMENT)".to_owned()),
-        other => Some(format!("its state is `{other}`, and nobody here knows it")),
-    }
-}
-
-fn missing(place: &Place, error: ApiError) -> ProviderError {
-    match error.status() {
-        Some(StatusCode::NOT_FOUND) => ProviderError::NotFound(place.id.clone()),
-        _ => error.into(),
-    }
-}
-
-#[async_trait]
-impl Provider for CleverCloud {
-    async fn list(&self) -> Result<Vec<AppInfo>, ProviderError> {
-        self.connection.load_full().list().await
-    }
-
-    fn list_every(&self) -> Option<Duration> {
-        Some(self.connection.load().config.paas.list_every)
-    }
-
-    fn router(&self) -> Option<&'static RouterPage> {
-        Some(&ROUTER)
-    }
-
-    fn settings(&self, app: &str) -> AppSettings {
-        self.connection.load().config.paas.settings(&[app])
-    }
-
-    async fn status(&self, app: &str) -> Result<AppStatus, ProviderError> {
-        self.connection.load_full().status(app).await
-    }
-
-    async fn start(
-        &self,
-        app: &str,
-        _formation: Option<&Formation>,
-        turn: &Turn,
-    ) -> Result<Endpoint, ProviderError> {
-        self.connection.load_full().start(app, turn).await
-    }
-
-    async fn before_stop(&self, app: &str, turn: &Turn) -> Result<BeforeStop, ProviderError> {
-        self.connection.load_full().before_stop(app, turn).await
-    }
-
-    async fn stop(&self, app: &str, _formation: &Formation, turn: &Turn) -> Result<(), ProviderError> {
-        self.connection.load_full().stop(app, turn).await
-    }
-
-    async fn reconfigure(&self, config: &dyn ProviderConfig) -> Result<(), NeedsRestart> {
-        let old = self.connection.load_full();
-        let Some(new) = config.as_any().downcast_ref::<CleverCloudConfig>() else {
-            return Err(NeedsRestart(format!("the type of provider {}", old.name)));
-        };
-        let next = if new.reaches_like(&old.config) {
-            old.account.forgive();
-            old.account.budget().limit(new.paas.limits);
-            old.with(new)
-        } else {
-            Connection::new(new, old.name.clone(), &self.accounts, old.tracks.clone())
-                .map_err(|error| NeedsRestart(format!("provider {} ({error})", old.name)))?
-        };
-        self.connection.store(Arc::new(next));
-        Ok(())
     }
 }

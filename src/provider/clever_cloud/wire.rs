@@ -3,8 +3,9 @@
 //!
 //! Source: the types of clever-client.js and of the Terraform provider (2026-08), since the published ones are incomplete.
 
-use serde::{Deserialize, Deserializer, de::DeserializeOwned};
-use serde_json::Value;
+use serde::Deserialize;
+
+use crate::provider::api::Readable;
 
 /// `GET /v2/summary`: everything the credential sees.
 #[derive(Deserialize)]
@@ -17,8 +18,7 @@ pub struct Summary {
 #[derive(Deserialize)]
 pub struct Owner {
     pub id: String,
-    #[serde(deserialize_with = "readable")]
-    pub applications: Vec<Listed>,
+    pub applications: Readable<Listed>,
 }
 
 /// An app, as the summary has it.
@@ -31,12 +31,7 @@ pub struct Listed {
     pub archived: Option<bool>,
 }
 
-/// `GET P/applications`.
-#[derive(Deserialize)]
-#[serde(transparent)]
-pub struct Applications(#[serde(deserialize_with = "readable")] pub Vec<Application>);
-
-/// What the summary does not tell of an app.
+/// `GET P/applications`: what the summary does not tell of an app.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Application {
     pub id: String,
@@ -93,19 +88,6 @@ pub struct Started {
     pub deployment_id: Option<String>,
 }
 
-/// A list, without the elements that cannot be read.
-fn readable<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Vec<T>, D::Error> {
-    let all = Vec::<Value>::deserialize(deserializer)?;
-    let read = |value: Value| match T::deserialize(value) {
-        Ok(app) => Some(app),
-        Err(error) => {
-            log::warn!("an app in the list cannot be read and is left out: {error}");
-            None
-        }
-    };
-    Ok(all.into_iter().filter_map(read).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,8 +99,8 @@ mod tests {
                 {"id": "app_1", "name": "shop", "state": "SHOULD_BE_UP", "archived": null}, {"id": 7}, null]}]}"#,
         )
         .unwrap();
-        assert_eq!(summary.organisations[0].applications.len(), 1);
-        let Applications(apps) =
+        assert_eq!(summary.organisations[0].applications.0.len(), 1);
+        let Readable::<Application>(apps) =
             serde_json::from_str(r#"[{"id": "app_1", "zone": null, "vhosts": null, "instance": null}, 7]"#)
                 .unwrap();
         assert_eq!(apps.len(), 1);

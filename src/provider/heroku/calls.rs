@@ -8,12 +8,12 @@ use http::{
 };
 use serde_json::{Value, json};
 
-use super::wire::{self, Readable};
+use super::wire;
 use crate::{
     app::{AppStatus, Formation, WEB},
     provider::{
         FirstOfTwo, ProviderError, Turn,
-        api::{Api, ApiError, Call, Priority, Refusal, segment},
+        api::{Api, ApiError, Call, Priority, Readable, Refusal, segment},
     },
 };
 
@@ -92,7 +92,7 @@ impl Calls {
         let reply = self.0.call(Call::get(path(app, "/formation"), priority).waiting(&first)).await;
         // All of it or nothing: a type that is left out would not come back.
         let types: Vec<wire::ProcessType> = reply?.json()?;
-        Ok(Readable(types).formation())
+        Ok(wire::formation(types))
     }
 
     /// What runs.
@@ -134,11 +134,10 @@ impl Calls {
             .json(&json!({ "updates": updates }))
             .repeatable()
             .waiting(turn);
-        let scaled = self.0.call(call).await;
-        match scaled {
+        match self.0.call(call).await {
             Ok(reply) => {
                 let said = reply.json::<Readable<wire::ProcessType>>();
-                Ok(Scaled::To(said.map(Readable::quantities).unwrap_or_default()))
+                Ok(Scaled::To(said.map(|types| wire::quantities(types.0)).unwrap_or_default()))
             }
             Err(ApiError::Status(refusal)) => refused(&refusal),
             Err(error) => Err(error.into()),
@@ -148,8 +147,7 @@ impl Calls {
     /// All dynos end and begin anew.
     pub async fn restart(&self, app: &wire::App, turn: &Turn) -> Result<(), ProviderError> {
         let call = Call::delete(path(app, "/dynos"), Priority::Wake).waiting(turn);
-        let restarted = self.0.call(call).await;
-        match restarted {
+        match self.0.call(call).await {
             Ok(_) | Err(ApiError::Ambiguous(_)) => Ok(()),
             Err(error) => Err(missing(app, error)),
         }

@@ -14,9 +14,10 @@ use crate::{
         yaml::{Located, OneOrMany},
     },
     provider::{
-        DeclaredApp, Provider, ProviderConfig, ProviderContext, ProviderError,
+        Provider, ProviderConfig, ProviderContext, ProviderError,
         api::Limits,
-        paas::{self, Paas, Usual},
+        connection::connect,
+        paas::{self, Paas, PaasConfig, Usual},
     },
 };
 
@@ -123,9 +124,14 @@ impl HerokuConfig {
     pub(super) fn api_url(&self) -> &str {
         self.paas.api_url.as_deref().unwrap_or(API)
     }
+}
 
-    /// Whether the same credential reaches the same place.
-    pub(super) fn reaches_like(&self, other: &Self) -> bool {
+impl PaasConfig for HerokuConfig {
+    fn paas(&self) -> &Paas {
+        &self.paas
+    }
+
+    fn reaches_like(&self, other: &Self) -> bool {
         self.api_token == other.api_token
             && self.api_url() == other.api_url()
             && self.paas.operation_timeout == other.paas.operation_timeout
@@ -133,12 +139,8 @@ impl HerokuConfig {
 }
 
 impl ProviderConfig for HerokuConfig {
-    fn declared(&self) -> Vec<DeclaredApp> {
-        Vec::new()
-    }
-
     fn connect(&self, context: ProviderContext) -> Result<Arc<dyn Provider>, ProviderError> {
-        super::connect(self, &context)
+        connect::<super::Heroku>(self, context)
     }
 
     fn show(&self) -> Value {

@@ -35,9 +35,9 @@ use http::{HeaderMap, HeaderValue, header::ACCEPT};
 use tokio::{task::JoinSet, time::Instant};
 
 use super::{
-    AppInfo, AppSettings, BeforeStop, NeedsRestart, Provider, ProviderConfig, ProviderContext, ProviderError,
-    Turn,
+    AppInfo, BeforeStop, ProviderError, Turn,
     api::{Account, Accounts, Api, Fixed, Priority, Quirks},
+    connection::Connection,
     restore::{at_most_one, restore},
 };
 use crate::app::{AppStatus, Endpoint, Formation, Origin, RouterPage, WEB};
@@ -84,16 +84,9 @@ impl Quirks for Words {
     }
 }
 
-/// The provider: whatever a reload may replace is in the connection.
-struct Heroku {
-    accounts: Arc<Accounts>,
-    connection: ArcSwap<Connection>,
-}
-
 /// One credential, and what was seen with it.
-struct Connection {
-    config: Arc<HerokuConfig>,
-    account: Arc<Account>,
+struct Heroku {
+    config: HerokuConfig,
     calls: Calls,
     /// The entry's name, for logs.
     name: Arc<str>,
@@ -102,41 +95,7 @@ struct Connection {
     memory: Arc<Memory>,
 }
 
-fn connect(config: &HerokuConfig, context: &ProviderContext) -> Result<Arc<dyn Provider>, ProviderError> {
-    let connection = Connection::new(config, context.name.clone(), &context.accounts)?;
-    let connection = ArcSwap::from_pointee(connection);
-    Ok(Arc::new(Heroku { accounts: context.accounts.clone(), connection }))
-}
-
-impl Connection {
-    fn new(config: &HerokuConfig, name: Arc<str>, accounts: &Accounts) -> Result<Self, ProviderError> {
-        let token = config.api_token.expose();
-        let account = accounts.open("heroku", token, config.paas.limits);
-        let credential = Arc::new(Fixed::bearer(token)?);
-        let timeout = config.paas.operation_timeout;
-        let api = Api::new(config.api_url(), account.clone(), credential, Arc::new(Words), timeout)?;
-        Ok(Self {
-            config: Arc::new(config.clone()),
-            account,
-            calls: Calls(api.header(ACCEPT, VERSION)),
-            name,
-            apps: Arc::default(),
-            memory: Arc::default(),
-        })
-    }
-
-    /// With new options of the same account.
-    fn with(&self, config: &HerokuConfig) -> Self {
-        Self {
-            config: Arc::new(config.clone()),
-            account: self.account.clone(),
-            calls: self.calls.clone(),
-            name: self.name.clone(),
-            apps: self.apps.clone(),
-            memory: self.memory.clone(),
-        }
-    }
-
+impl Heroku {
     fn app(&self, name: &str) -> Result<wire::App, ProviderError> {
         self.apps.load().get(name).cloned().ok_or_else(|| ProviderError::NotFound(name.to_owned()))
     }
@@ -179,19 +138,6 @@ impl Connection {
             left_alone,
             settings: self.config.paas.settings(&[&app.name]),
         }
-    }
-
-    async fn list(self: &Arc<Self>) -> Result<Vec<AppInfo>, ProviderError> {
-        let mut apps = self.calls.apps(self.config.team.as_deref()).await?;
-        let spaces = &self.config.spaces;
-        apps.retain(|app| {
-            spaces.is_empty() || app.space().is_some_and(|space| spaces.iter().any(|one| one == space))
-        });
-        let gone = self.look_at_all(&apps).await?;
-        apps.retain(|app| !gone.contains(&app.id));
-        self.memory.keep(&apps.iter().map(|app| app.id.as_str()).collect());
-        self.apps.store(Arc::new(apps.iter().map(|app| (app.name.clone(), app.clone())).collect()));
-        Ok(apps.iter().map(|app| self.info(app)).collect())
     }
 
     /// Looks at the apps of which it is not known any more what they want, and returns the ids of those that are gone. What
@@ -243,7 +189,7 @@ impl Connection {
             Err(error) => return Err(error.into()),
         };
         let mut crashed = self.memory.of(&app.id).is_some_and(|seen| seen.crashed);
-        if crashed && formation.as_ref().is_ok_and(|formation| web(formation) > 0) {
+        if crashed && formation.as_ref().is_ok_and(Formation::runs_web) {
             let dynos = self.calls.dynos(app, Priority::List, &turn).await?;
             crashed = matches!(dynos.status(), AppStatus::Crashed(_));
         }
@@ -265,35 +211,6 @@ impl Connection {
         Ok(formation)
     }
 
-    async fn status(&self, app: &str) -> Result<AppStatus, ProviderError> {
-        let app = self.app(app)?;
-        let (priority, turn) = (Priority::Readiness, Turn::default());
-        if app.in_maintenance() && self.calls.app(&app, priority).await?.in_maintenance() {
-            return Ok(AppStatus::Running);
-        }
-        let asked = Instant::now();
-        let formation =
-            self.calls.formation(&app, priority, &turn).await.map_err(|error| missing(&app, error))?;
-        let status = match web(&formation) {
-            0 => AppStatus::Stopped,
-            _ => self.calls.dynos(&app, priority, &turn).await?.status(),
-        };
-        self.memory.see(&app.id, asked, &formation, matches!(status, AppStatus::Crashed(_)));
-        Ok(status)
-    }
-
-    async fn start(
-        &self,
-        app: &str,
-        saved: Option<&Formation>,
-        turn: &Turn,
-    ) -> Result<Endpoint, ProviderError> {
-        let app = self.app(app)?;
-        let origin = origin(&app).ok_or_else(|| ProviderError::Refused("it has no public address".into()))?;
-        self.scale_back(&app, saved, turn).await.inspect_err(|_| self.memory.doubt(&app.id))?;
-        Ok(Endpoint::Origin(Arc::new(origin)))
-    }
-
     async fn scale_back(
         &self,
         app: &wire::App,
@@ -313,10 +230,6 @@ impl Connection {
                     ));
                 }
             };
-            if !wanted.0.contains_key(WEB) {
-                // Whatever ran before: somebody asks for its web process now.
-                wanted.0.extend(Formation::single(WEB).0);
-            }
             if !fits {
                 wanted = at_most_one(&wanted);
             }
@@ -353,31 +266,6 @@ impl Connection {
             AppStatus::Crashed(_) => self.calls.restart(app, turn).await,
             _ => Ok(()),
         }
-    }
-
-    async fn before_stop(&self, app: &str, turn: &Turn) -> Result<BeforeStop, ProviderError> {
-        let app = self.app(app)?;
-        let formation = self.formation(&app, Priority::Stop, turn).await?;
-        // Without web dynos it is stopped, and whoever left its workers running meant it.
-        if web(&formation) == 0 {
-            return Ok(BeforeStop::Stopped);
-        }
-        if self.calls.app(&app, Priority::Stop).await?.in_maintenance() {
-            return Ok(BeforeStop::Busy("it is in maintenance".into()));
-        }
-        let dynos: Dynos = self.calls.dynos(&app, Priority::Stop, turn).await?;
-        if let Some(reason) = dynos.busy() {
-            return Ok(BeforeStop::Busy(reason.into()));
-        }
-        if self.calls.is_releasing(&app).await? {
-            return Ok(BeforeStop::Busy(RELEASING.into()));
-        }
-        Ok(BeforeStop::Runs(formation))
-    }
-
-    async fn stop(&self, app: &str, formation: &Formation, turn: &Turn) -> Result<(), ProviderError> {
-        let app = self.app(app)?;
-        self.scale_down(&app, formation, turn).await.inspect_err(|_| self.memory.doubt(&app.id))
     }
 
     async fn scale_down(
@@ -423,61 +311,115 @@ impl Connection {
 }
 
 #[async_trait]
-impl Provider for Heroku {
-    async fn list(&self) -> Result<Vec<AppInfo>, ProviderError> {
-        self.connection.load_full().list().await
+impl Connection for Heroku {
+    type Config = HerokuConfig;
+
+    const ROUTER: &'static RouterPage = &ROUTER;
+
+    fn open(
+        config: HerokuConfig,
+        name: Arc<str>,
+        accounts: &Accounts,
+        before: Option<&Self>,
+    ) -> Result<Self, ProviderError> {
+        let token = config.api_token.expose();
+        let account = accounts.open("heroku", token, config.paas.limits);
+        let credential = Arc::new(Fixed::bearer(token)?);
+        let timeout = config.paas.operation_timeout;
+        let api = Api::new(config.api_url(), account, credential, Arc::new(Words), timeout)?;
+        Ok(Self {
+            config,
+            calls: Calls(api.header(ACCEPT, VERSION)),
+            name,
+            // Whoever asks for them, ids are the same: until the next list, apps are found as before.
+            apps: before.map(|before| before.apps.clone()).unwrap_or_default(),
+            memory: before.map(|before| before.memory.clone()).unwrap_or_default(),
+        })
     }
 
-    fn list_every(&self) -> Option<Duration> {
-        Some(self.connection.load().config.paas.list_every)
+    fn with(&self, config: HerokuConfig) -> Self {
+        Self {
+            config,
+            calls: self.calls.clone(),
+            name: self.name.clone(),
+            apps: self.apps.clone(),
+            memory: self.memory.clone(),
+        }
     }
 
-    fn router(&self) -> Option<&'static RouterPage> {
-        Some(&ROUTER)
+    fn config(&self) -> &HerokuConfig {
+        &self.config
     }
 
-    fn settings(&self, app: &str) -> AppSettings {
-        self.connection.load().config.paas.settings(&[app])
+    fn account(&self) -> &Account {
+        self.calls.0.account()
+    }
+
+    async fn list(self: Arc<Self>) -> Result<Vec<AppInfo>, ProviderError> {
+        let mut apps = self.calls.apps(self.config.team.as_deref()).await?;
+        let spaces = &self.config.spaces;
+        apps.retain(|app| {
+            spaces.is_empty() || app.space().is_some_and(|space| spaces.iter().any(|one| one == space))
+        });
+        let gone = self.look_at_all(&apps).await?;
+        apps.retain(|app| !gone.contains(&app.id));
+        self.memory.keep(&apps.iter().map(|app| app.id.as_str()).collect());
+        self.apps.store(Arc::new(apps.iter().map(|app| (app.name.clone(), app.clone())).collect()));
+        Ok(apps.iter().map(|app| self.info(app)).collect())
     }
 
     async fn status(&self, app: &str) -> Result<AppStatus, ProviderError> {
-        self.connection.load_full().status(app).await
+        let app = self.app(app)?;
+        let (priority, turn) = (Priority::Readiness, Turn::default());
+        if app.in_maintenance() && self.calls.app(&app, priority).await?.in_maintenance() {
+            return Ok(AppStatus::Running);
+        }
+        let asked = Instant::now();
+        let formation =
+            self.calls.formation(&app, priority, &turn).await.map_err(|error| missing(&app, error))?;
+        let status = match formation.runs_web() {
+            false => AppStatus::Stopped,
+            true => self.calls.dynos(&app, priority, &turn).await?.status(),
+        };
+        self.memory.see(&app.id, asked, &formation, matches!(status, AppStatus::Crashed(_)));
+        Ok(status)
     }
 
     async fn start(
         &self,
         app: &str,
-        formation: Option<&Formation>,
+        saved: Option<&Formation>,
         turn: &Turn,
     ) -> Result<Endpoint, ProviderError> {
-        self.connection.load_full().start(app, formation, turn).await
+        let app = self.app(app)?;
+        let origin = origin(&app).ok_or_else(|| ProviderError::Refused("it has no public address".into()))?;
+        self.scale_back(&app, saved, turn).await.inspect_err(|_| self.memory.doubt(&app.id))?;
+        Ok(Endpoint::Origin(Arc::new(origin)))
     }
 
     async fn before_stop(&self, app: &str, turn: &Turn) -> Result<BeforeStop, ProviderError> {
-        self.connection.load_full().before_stop(app, turn).await
+        let app = self.app(app)?;
+        let formation = self.formation(&app, Priority::Stop, turn).await?;
+        // Without web dynos it is stopped, and whoever left its workers running meant it.
+        if !formation.runs_web() {
+            return Ok(BeforeStop::Stopped);
+        }
+        if self.calls.app(&app, Priority::Stop).await?.in_maintenance() {
+            return Ok(BeforeStop::Busy("it is in maintenance".into()));
+        }
+        let dynos: Dynos = self.calls.dynos(&app, Priority::Stop, turn).await?;
+        if let Some(reason) = dynos.busy() {
+            return Ok(BeforeStop::Busy(reason.into()));
+        }
+        if self.calls.is_releasing(&app).await? {
+            return Ok(BeforeStop::Busy(RELEASING.into()));
+        }
+        Ok(BeforeStop::Runs(formation))
     }
 
     async fn stop(&self, app: &str, formation: &Formation, turn: &Turn) -> Result<(), ProviderError> {
-        self.connection.load_full().stop(app, formation, turn).await
-    }
-
-    async fn reconfigure(&self, config: &dyn ProviderConfig) -> Result<(), NeedsRestart> {
-        let old = self.connection.load_full();
-        let Some(new) = config.as_any().downcast_ref::<HerokuConfig>() else {
-            return Err(NeedsRestart(format!("the type of provider {}", old.name)));
-        };
-        let next = if new.reaches_like(&old.config) {
-            old.account.forgive();
-            old.account.budget().limit(new.paas.limits);
-            old.with(new)
-        } else {
-            let next = Connection::new(new, old.name.clone(), &self.accounts)
-                .map_err(|error| NeedsRestart(format!("provider {} ({error})", old.name)))?;
-            // Whoever asks for them, ids are the same: until the next list, apps are found as before.
-            Connection { apps: old.apps.clone(), memory: old.memory.clone(), ..next }
-        };
-        self.connection.store(Arc::new(next));
-        Ok(())
+        let app = self.app(app)?;
+        self.scale_down(&app, formation, turn).await.inspect_err(|_| self.memory.doubt(&app.id))
     }
 }
 
@@ -497,11 +439,6 @@ fn judge(seen: &Seen) -> (Option<String>, AppStatus) {
         Some(_) if seen.crashed => (None, AppStatus::Crashed("all its web dynos had crashed".into())),
         Some(_) => (None, AppStatus::Running),
     }
-}
-
-/// How many web dynos are wanted.
-fn web(formation: &Formation) -> u32 {
-    formation.0.get(WEB).map_or(0, |web| web.amount)
 }
 
 fn quantities(formation: &Formation) -> BTreeMap<String, u32> {

@@ -3,14 +3,11 @@
 //!
 //! Source: the published schema of the Platform API v3 (github.com/heroku/platform-api, `schema.json`, 2026-06-05).
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde::Deserialize;
 
 use crate::app::{Formation, Processes};
-
-/// An array. An element that cannot be read does not spoil the others.
-pub struct Readable<T>(pub Vec<T>);
 
 /// An element of `GET /apps`.
 #[derive(Clone, Debug, Deserialize)]
@@ -87,46 +84,24 @@ impl App {
     }
 }
 
-impl Readable<ProcessType> {
-    /// How many of each type are wanted.
-    pub fn formation(self) -> Formation {
-        let processes = |one: ProcessType| {
-            let size = one.dyno_size.and_then(|size| size.name);
-            (one.name, Processes { amount: one.quantity, size, autoscaler: None })
-        };
-        Formation(self.0.into_iter().map(processes).collect())
-    }
-
-    /// The same, without sizes.
-    pub fn quantities(self) -> BTreeMap<String, u32> {
-        self.0.into_iter().map(|one| (one.name, one.quantity)).collect()
-    }
+/// How many of each type are wanted.
+pub fn formation(types: Vec<ProcessType>) -> Formation {
+    let processes = |one: ProcessType| {
+        let size = one.dyno_size.and_then(|size| size.name);
+        (one.name, Processes { amount: one.quantity, size, autoscaler: None })
+    };
+    Formation(types.into_iter().map(processes).collect())
 }
 
-impl<'de, T: DeserializeOwned> Deserialize<'de> for Readable<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let all = Vec::<serde_json::Value>::deserialize(deserializer)?;
-        let read = |value: serde_json::Value| match T::deserialize(value) {
-            Ok(one) => Some(one),
-            Err(error) => {
-                let what = std::any::type_name::<T>().rsplit("::").next().unwrap_or_default();
-                log::warn!("heroku: a {what} cannot be read and is left out: {error}");
-                None
-            }
-        };
-        Ok(Self(all.into_iter().filter_map(read).collect()))
-    }
-}
-
-impl<T> fmt::Debug for Readable<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} elements", self.0.len())
-    }
+/// The same, without sizes.
+pub fn quantities(types: Vec<ProcessType>) -> BTreeMap<String, u32> {
+    types.into_iter().map(|one| (one.name, one.quantity)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::provider::api::Readable;
 
     #[test]
     fn one_odd_element_does_not_spoil_a_list_and_nothing_but_ids_and_names_is_needed() {

@@ -15,9 +15,10 @@ use crate::{
         yaml::{Located, OneOrMany},
     },
     provider::{
-        DeclaredApp, Provider, ProviderConfig, ProviderContext, ProviderError,
+        Provider, ProviderConfig, ProviderContext, ProviderError,
         api::Limits,
-        paas::{self, BaseUrl, Paas, Usual},
+        connection::connect,
+        paas::{self, BaseUrl, Paas, PaasConfig, Usual},
     },
 };
 
@@ -137,9 +138,12 @@ pub fn configure(
     }))
 }
 
-impl ScalingoConfig {
-    /// Whether the same credential reaches the same places.
-    pub(super) fn reaches_like(&self, other: &Self) -> bool {
+impl PaasConfig for ScalingoConfig {
+    fn paas(&self) -> &Paas {
+        &self.paas
+    }
+
+    fn reaches_like(&self, other: &Self) -> bool {
         let what = |config: &Self| {
             let timeout = config.paas.operation_timeout;
             (
@@ -155,12 +159,8 @@ impl ScalingoConfig {
 }
 
 impl ProviderConfig for ScalingoConfig {
-    fn declared(&self) -> Vec<DeclaredApp> {
-        Vec::new()
-    }
-
     fn connect(&self, context: ProviderContext) -> Result<Arc<dyn Provider>, ProviderError> {
-        super::connect(self, &context)
+        connect::<super::Scalingo>(self, context)
     }
 
     fn show(&self) -> Value {

@@ -31,10 +31,11 @@ use tokio::{
 };
 
 use super::{
-    AppInfo, AppSettings, BeforeStop, NeedsRestart, Provider, ProviderConfig, ProviderContext, ProviderError,
-    Turn,
+    AppInfo, BeforeStop, ProviderError, Turn,
     api::{Account, Accounts, Api, ApiError, Call, Credential, Fixed, Plain, Priority, Renewed, segment},
+    connection::Connection,
     restore::{at_most_one, restore},
+    stopping::{LOOK_EVERY, Look, late, until_stopped},
 };
 use crate::app::{AppStatus, Endpoint, Formation, Origin, Processes, RouterPage, StopTypes};
 
@@ -51,9 +52,6 @@ use region::{Outcome, Region};
 static ROUTER: RouterPage =
     RouterPage { status: &[502, 503, 504], fields: &[("x-scalingo-error", "")], certain: true };
 
-/// Between two looks at what became of a scale.
-const LOOK_EVERY: Duration = Duration::from_secs(3);
-
 /// A container has 30 s to end after SIGTERM (doc.scalingo.com, "Container management"), and the platform its own delays.
 const STOP_TAKES: Duration = Duration::from_secs(100);
 
@@ -63,16 +61,9 @@ const AUTOSCALER_TRIES: u32 = 12;
 /// Tries of a scale that the app was too busy for, or that may have got lost.
 const TRIES: u32 = 40;
 
-/// The provider: whatever a reload may replace is in the connection.
-struct Scalingo {
-    accounts: Arc<Accounts>,
-    connection: ArcSwap<Connection>,
-}
-
 /// One credential, and what was seen with it.
-struct Connection {
-    config: Arc<ScalingoConfig>,
-    account: Arc<Account>,
+struct Scalingo {
+    config: ScalingoConfig,
     api: Api,
     /// The entry's name, for logs.
     name: Arc<str>,
@@ -90,46 +81,7 @@ struct Place {
     name: String,
 }
 
-fn connect(config: &ScalingoConfig, context: &ProviderContext) -> Result<Arc<dyn Provider>, ProviderError> {
-    let connection = Connection::new(config, context.name.clone(), &context.accounts)?;
-    let connection = ArcSwap::from_pointee(connection);
-    Ok(Arc::new(Scalingo { accounts: context.accounts.clone(), connection }))
-}
-
-impl Connection {
-    fn new(config: &ScalingoConfig, name: Arc<str>, accounts: &Accounts) -> Result<Self, ProviderError> {
-        let token = config.api_token.expose();
-        let account = accounts.open("scalingo", token, config.paas.limits);
-        let api = |credential: Arc<dyn Credential>| {
-            let (base, timeout) = (&config.auth_url, config.paas.operation_timeout);
-            Api::new(base, account.clone(), credential, Arc::new(Plain), timeout)
-        };
-        let exchange = token::Exchange { api: api(Arc::new(Fixed::basic("", token)?))? };
-        Ok(Self {
-            // One short-lived token for all regions.
-            api: api(Arc::new(Renewed::new(exchange)))?.hiding(token),
-            config: Arc::new(config.clone()),
-            account,
-            name,
-            regions: OnceCell::new(),
-            apps: ArcSwap::default(),
-            stops: Semaphore::new(2),
-        })
-    }
-
-    /// With new options of the same account.
-    fn with(&self, config: &ScalingoConfig) -> Self {
-        Self {
-            config: Arc::new(config.clone()),
-            account: self.account.clone(),
-            api: self.api.clone(),
-            name: self.name.clone(),
-            regions: self.regions.clone(),
-            apps: ArcSwap::new(self.apps.load_full()),
-            stops: Semaphore::new(2),
-        }
-    }
-
+impl Scalingo {
     async fn regions(&self) -> Result<&[Arc<Region>], ProviderError> {
         let regions = self.regions.get_or_try_init(|| self.find_regions()).await?;
         Ok(regions)
@@ -183,13 +135,13 @@ impl Connection {
         }
     }
 
-    /// Scales, and does not give up because the app is busy with something else. `wanted` is asked each time.
+    /// Scales, and does not give up because the app is busy with something else. What is wanted is asked each time.
     async fn scale_back(
         &self,
         place: &Place,
         saved: Option<&Formation>,
         turn: &Turn,
-    ) -> Result<Formation, ProviderError> {
+    ) -> Result<(), ProviderError> {
         let mut fits = true;
         for _ in 0..TRIES {
             let current = place.region.formation(&place.name, Priority::Wake, turn).await?;
@@ -201,15 +153,13 @@ impl Connection {
                 wanted = at_most_one(&wanted);
             }
             if wanted.is_empty() {
-                self.revive(place, &current, turn).await?;
-                return Ok(wanted);
+                return self.revive(place, &current, turn).await;
             }
             match place.region.scale(&place.name, &wanted, Priority::Wake, turn).await? {
-                Outcome::Accepted => return Ok(wanted),
+                Outcome::Accepted | Outcome::NoChange => return Ok(()),
                 Outcome::NeverDeployed => {
                     return Err(ProviderError::Refused("it was never deployed".into()));
                 }
-                Outcome::NoChange => return Ok(wanted),
                 Outcome::DoesNotFit(reason) if fits => {
                     log::warn!(
                         "{}/{}: what ran before does not fit any more ({reason}): one process of each type is started",
@@ -231,8 +181,10 @@ impl Connection {
     /// Returns when the app is not being deployed, scaled or restarted any more, by the list that all share.
     async fn until_free(&self, place: &Place) -> Result<(), ProviderError> {
         loop {
-            tokio::time::sleep(LOOK_EVERY).await;
-            let since = Instant::now() - LOOK_EVERY / 2;
+            tokio::time::sleep(LOOK_EVERY / 2).await;
+            // Who else waits, for this app or another, shares the look.
+            let since = Instant::now();
+            tokio::time::sleep(LOOK_EVERY / 2).await;
             let app = place.region.look(&place.name, since, Priority::Readiness).await?;
             if !matches!(app.status.as_str(), "scaling" | "booting" | "restarting") {
                 return Ok(());
@@ -251,16 +203,63 @@ impl Connection {
         }
         let path = format!("/v1/apps/{}/restart", segment(&place.name));
         let call = Call::post(path, Priority::Wake).json(&json!({})).waiting(turn);
-        let restarted = place.region.api.call(call).await;
-        match restarted {
+        match place.region.api.call(call).await {
             Ok(_) | Err(ApiError::Ambiguous(_)) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 }
 
-impl Connection {
-    async fn list(&self) -> Result<Vec<AppInfo>, ProviderError> {
+#[async_trait]
+impl Connection for Scalingo {
+    type Config = ScalingoConfig;
+
+    const ROUTER: &'static RouterPage = &ROUTER;
+
+    fn open(
+        config: ScalingoConfig,
+        name: Arc<str>,
+        accounts: &Accounts,
+        _before: Option<&Self>,
+    ) -> Result<Self, ProviderError> {
+        let token = config.api_token.expose();
+        let account = accounts.open("scalingo", token, config.paas.limits);
+        let api = |credential: Arc<dyn Credential>| {
+            let (base, timeout) = (&config.auth_url, config.paas.operation_timeout);
+            Api::new(base, account.clone(), credential, Arc::new(Plain), timeout)
+        };
+        let exchange = token::Exchange { api: api(Arc::new(Fixed::basic("", token)?))? };
+        Ok(Self {
+            // One short-lived token for all regions.
+            api: api(Arc::new(Renewed::new(exchange)))?.hiding(token),
+            config,
+            name,
+            regions: OnceCell::new(),
+            apps: ArcSwap::default(),
+            stops: Semaphore::new(2),
+        })
+    }
+
+    fn with(&self, config: ScalingoConfig) -> Self {
+        Self {
+            config,
+            api: self.api.clone(),
+            name: self.name.clone(),
+            regions: self.regions.clone(),
+            apps: ArcSwap::new(self.apps.load_full()),
+            stops: Semaphore::new(2),
+        }
+    }
+
+    fn config(&self) -> &ScalingoConfig {
+        &self.config
+    }
+
+    fn account(&self) -> &Account {
+        self.api.account()
+    }
+
+    async fn list(self: Arc<Self>) -> Result<Vec<AppInfo>, ProviderError> {
         let mut places: HashMap<String, Place> = HashMap::new();
         let mut infos = Vec::new();
         for region in self.regions().await? {
@@ -347,86 +346,25 @@ impl Connection {
         let running = formation.0.iter().filter(|(_, processes)| processes.amount > 0);
         let nothing = Formation(running.map(|(name, _)| (name.clone(), Processes::default())).collect());
         match region.scale(&place.name, &nothing, Priority::Stop, turn).await? {
-            Outcome::Accepted | Outcome::NotKnown => {}
-            Outcome::NoChange | Outcome::NeverDeployed | Outcome::TypeGone => {}
+            Outcome::Accepted | Outcome::NotKnown | Outcome::NoChange => {}
+            Outcome::NeverDeployed | Outcome::TypeGone => {}
             Outcome::Busy => return Err(ProviderError::Failed("it is busy with something else".into())),
             Outcome::DoesNotFit(reason) => return Err(ProviderError::Refused(reason)),
         }
         let began = Instant::now();
-        let mut pause = Duration::from_secs(1);
-        while began.elapsed() < STOP_TAKES {
-            tokio::time::sleep(pause).await;
-            pause = LOOK_EVERY;
-            match self.status(app).await {
-                Ok(AppStatus::Stopped) => return Ok(()),
+        let look = || async {
+            Ok(match self.status(app).await? {
+                AppStatus::Stopped => Look::Stopped,
                 // It is being stopped, or the list is a little behind.
-                Ok(AppStatus::Starting | AppStatus::Stopping) => {}
-                Ok(_) if began.elapsed() < 2 * LOOK_EVERY => {}
-                Ok(other) => {
-                    return Err(ProviderError::Failed(format!("it was told to stop and is {other:?}")));
-                }
-                Err(error @ ProviderError::Unavailable(_)) => log::warn!("{}/{app}: {error}", self.name),
-                Err(error) => return Err(error),
-            }
+                AppStatus::Starting | AppStatus::Stopping => Look::NotYet,
+                _ if began.elapsed() < 2 * LOOK_EVERY => Look::NotYet,
+                other => Look::Odd(format!("{other:?}")),
+            })
+        };
+        match until_stopped(&format!("{}/{app}", self.name), STOP_TAKES, look).await? {
+            true => Ok(()),
+            false => Err(late(STOP_TAKES)),
         }
-        Err(ProviderError::Failed(format!("it was told to stop and has not within {STOP_TAKES:?}")))
-    }
-}
-
-#[async_trait]
-impl Provider for Scalingo {
-    async fn list(&self) -> Result<Vec<AppInfo>, ProviderError> {
-        self.connection.load_full().list().await
-    }
-
-    fn list_every(&self) -> Option<Duration> {
-        Some(self.connection.load().config.paas.list_every)
-    }
-
-    fn router(&self) -> Option<&'static RouterPage> {
-        Some(&ROUTER)
-    }
-
-    fn settings(&self, app: &str) -> AppSettings {
-        self.connection.load().config.paas.settings(&[app])
-    }
-
-    async fn status(&self, app: &str) -> Result<AppStatus, ProviderError> {
-        self.connection.load_full().status(app).await
-    }
-
-    async fn start(
-        &self,
-        app: &str,
-        formation: Option<&Formation>,
-        turn: &Turn,
-    ) -> Result<Endpoint, ProviderError> {
-        self.connection.load_full().start(app, formation, turn).await
-    }
-
-    async fn before_stop(&self, app: &str, turn: &Turn) -> Result<BeforeStop, ProviderError> {
-        self.connection.load_full().before_stop(app, turn).await
-    }
-
-    async fn stop(&self, app: &str, formation: &Formation, turn: &Turn) -> Result<(), ProviderError> {
-        self.connection.load_full().stop(app, formation, turn).await
-    }
-
-    async fn reconfigure(&self, config: &dyn ProviderConfig) -> Result<(), NeedsRestart> {
-        let old = self.connection.load_full();
-        let Some(new) = config.as_any().downcast_ref::<ScalingoConfig>() else {
-            return Err(NeedsRestart(format!("the type of provider {}", old.name)));
-        };
-        let next = if new.reaches_like(&old.config) {
-            old.account.forgive();
-            old.account.budget().limit(new.paas.limits);
-            old.with(new)
-        } else {
-            Connection::new(new, old.name.clone(), &self.accounts)
-                .map_err(|error| NeedsRestart(format!("provider {} ({error})", old.name)))?
-        };
-        self.connection.store(Arc::new(next));
-        Ok(())
     }
 }
 

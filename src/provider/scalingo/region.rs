@@ -26,8 +26,7 @@ pub struct Region {
     pub name: String,
     /// Its API.
     pub api: Api,
-    /// By priority: a wake does not stand behind a list that waits for its turn.
-    apps: [Latest<Vec<wire::App>>; 4],
+    apps: Latest<Vec<wire::App>>,
     /// The latest of them all.
     known: ArcSwap<Vec<wire::App>>,
 }
@@ -53,7 +52,7 @@ pub enum Outcome {
 impl Region {
     /// The region `name` at `api`.
     pub fn new(name: &str, api: Api) -> Self {
-        Self { name: name.to_owned(), api, apps: Default::default(), known: ArcSwap::default() }
+        Self { name: name.to_owned(), api, apps: Latest::default(), known: ArcSwap::default() }
     }
 
     /// All apps, as of `since` or later.
@@ -62,8 +61,7 @@ impl Region {
         since: Instant,
         priority: Priority,
     ) -> Result<Arc<Vec<wire::App>>, ProviderError> {
-        let latest = &self.apps[priority as usize];
-        let apps = latest.since(since, async || self.fetch(priority).await).await?;
+        let apps = self.apps.since(since, priority, async || self.fetch(priority).await).await?;
         self.known.store(apps.clone());
         Ok(apps)
     }
@@ -73,7 +71,7 @@ impl Region {
         let mut path = "/v1/apps".to_owned();
         for _ in 0..MOST_PAGES {
             let page: wire::Apps = self.api.call(Call::get(path, priority)).await?.json()?;
-            apps.extend(page.apps);
+            apps.extend(page.apps.0);
             match page.meta.and_then(|meta| meta.pagination).and_then(|pagination| pagination.next_page) {
                 Some(next) => path = format!("/v1/apps?page={next}"),
                 None => return Ok(apps),
@@ -125,7 +123,7 @@ impl Region {
         let first = FirstOfTwo(turn);
         let call = Call::get(path, priority).waiting(&first);
         let reply = self.api.call(call).await;
-        let containers: wire::Containers = reply.map_err(|error| missing(app, error))?.json()?;
+        let containers: wire::Containers = reply.map_err(|error| ProviderError::about(app, error))?.json()?;
         Ok(containers.formation(Vec::new()))
     }
 
@@ -169,10 +167,8 @@ impl Region {
             .map(|(name, processes)| json!({ "name": name, "amount": processes.amount }))
             .collect();
         let path = format!("/v1/apps/{}/scale", segment(app));
-        let call = Call::post(path, priority).json(&json!({ "containers": containers }));
-        let call = call.waiting(turn);
-        let scaled = self.api.call(call).await;
-        match scaled {
+        let call = Call::post(path, priority).json(&json!({ "containers": containers })).waiting(turn);
+        match self.api.call(call).await {
             Ok(reply) if reply.status == StatusCode::ACCEPTED => Ok(Outcome::Accepted),
             Ok(_) => Ok(Outcome::NeverDeployed),
             Err(ApiError::Ambiguous(reason)) => {
@@ -199,12 +195,5 @@ fn refused(app: &str, refusal: &Refusal) -> Result<Outcome, ProviderError> {
         422 if body.pointer("/errors/app").is_some() => Ok(Outcome::Busy),
         422 => Ok(Outcome::DoesNotFit(refusal.to_string())),
         _ => Err(ProviderError::Refused(refusal.to_string())),
-    }
-}
-
-fn missing(app: &str, error: ApiError) -> ProviderError {
-    match error.status() {
-        Some(StatusCode::NOT_FOUND) => ProviderError::NotFound(app.to_owned()),
-        _ => error.into(),
     }
 }

@@ -5,14 +5,15 @@
 
 use serde::{Deserialize, Deserializer};
 
-use crate::app::{Formation, Processes};
+use crate::{
+    app::{Formation, Processes},
+    provider::api::Readable,
+};
 
 /// `GET /v1/apps`.
 #[derive(Deserialize)]
 pub struct Apps {
-    /// One that cannot be read does not spoil the list.
-    #[serde(deserialize_with = "readable")]
-    pub apps: Vec<App>,
+    pub apps: Readable<App>,
     #[serde(default)]
     pub meta: Option<Meta>,
 }
@@ -142,17 +143,4 @@ impl Containers {
 /// A word, or none.
 fn or_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     Ok(Option::<String>::deserialize(deserializer)?.unwrap_or_default())
-}
-
-/// A list, without the elements that cannot be read.
-fn readable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<App>, D::Error> {
-    let all = Vec::<serde_json::Value>::deserialize(deserializer)?;
-    let read = |value: serde_json::Value| match App::deserialize(&value) {
-        Ok(app) => Some(app),
-        Err(error) => {
-            log::warn!("an app in the list cannot be read and is left out: {error}");
-            None
-        }
-    };
-    Ok(all.into_iter().filter_map(read).collect())
 }
