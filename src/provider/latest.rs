@@ -8,7 +8,10 @@ use super::api::Priority;
 
 /// The latest answer to a question that costs a call, and when it was asked: one for each priority, since whoever waits for
 /// a start must not stand behind a list that waits for its turn.
-pub struct Latest<T>([Mutex<Option<(Instant, Arc<T>)>>; Priority::ALL.len()]);
+pub struct Latest<T>([Mutex<Answer<T>>; Priority::ALL.len()]);
+
+/// When it was asked, and what was answered.
+type Answer<T> = Option<(Instant, Arc<T>)>;
 
 impl<T> Default for Latest<T> {
     fn default() -> Self {

@@ -230,7 +230,8 @@ async fn whoever_gives_up_makes_room_for_the_next() {
     let budget = Budget::new(limits(60, 1, 0));
     budget.acquire(Priority::Wake, None, None).await;
     let start = Instant::now();
-    let mut impatient: Vec<_> = (0..30).map(|_| Box::pin(budget.acquire(Priority::Wake, None, None))).collect();
+    let mut impatient: Vec<_> =
+        (0..30).map(|_| Box::pin(budget.acquire(Priority::Wake, None, None))).collect();
     for waiting in &mut impatient {
         assert!(tokio::time::timeout(Duration::from_millis(1), waiting).await.is_err());
     }
