@@ -36,12 +36,21 @@ struct Listener<'a> {
     on_wait: OnWait<'a>,
     /// What it was told last, and when that was last found to be true still.
     told: Option<(Duration, Instant)>,
+    /// The [`State::turns`] it was told at.
+    turns: u64,
 }
 
 impl Listener<'_> {
-    /// When to estimate anew: a long wait changes slowly, and an estimate costs as much as there are others who wait.
+    /// When to estimate anew, unless a pause or other limits come: a long wait changes slowly, and an estimate costs as much
+    /// as there are others who wait.
     fn due(&self) -> Option<Instant> {
         self.told.map(|(wait, at)| at + worth_telling(wait))
+    }
+
+    /// Whether it is time to estimate anew.
+    fn listens(&mut self, turns: u64) -> bool {
+        let turned = std::mem::replace(&mut self.turns, turns) != turns;
+        turned || self.due().is_none_or(|due| due <= Instant::now())
     }
 
     /// Tells it the estimate, unless that is much what it was told.
@@ -77,6 +86,8 @@ struct State {
     granted: Vec<(Priority, Waiter)>,
     /// Tells one who waits that its turn has come, or that it is the next and has to watch the clock for all.
     bells: HashMap<u64, Arc<Notify>>,
+    /// How often everybody's wait has changed at once.
+    turns: u64,
 }
 
 impl State {
@@ -106,7 +117,8 @@ impl State {
         }
     }
 
-    fn ring_all(&self) {
+    fn everybody_waits_anew(&mut self) {
+        self.turns += 1;
         self.bells.values().for_each(|bell| bell.notify_one());
     }
 }
@@ -114,7 +126,8 @@ impl State {
 impl Budget {
     /// A full bucket.
     pub fn new(limits: Limits) -> Self {
-        let state = State { bucket: Bucket::new(limits), granted: Vec::new(), bells: HashMap::new() };
+        let state =
+            State { bucket: Bucket::new(limits), granted: Vec::new(), bells: HashMap::new(), turns: 0 };
         Self { origin: Instant::now(), state: Mutex::new(state) }
     }
 
@@ -132,7 +145,7 @@ impl Budget {
             me
         };
         let mut place = Place { budget: self, priority, me, gone: false };
-        let mut listener = on_wait.map(|on_wait| Listener { on_wait, told: None });
+        let mut listener = on_wait.map(|on_wait| Listener { on_wait, told: None, turns: 0 });
         loop {
             let now = self.now();
             let (next, wait) = {
@@ -143,9 +156,7 @@ impl Budget {
                     place.gone = true;
                     return;
                 }
-                let listens = listener
-                    .as_ref()
-                    .is_some_and(|listener| listener.due().is_none_or(|due| due <= Instant::now()));
+                let listens = listener.as_mut().is_some_and(|listener| listener.listens(state.turns));
                 (state.next(now), listens.then(|| state.bucket.wait_of(me.id, now)))
             };
             if let (Some(listener), Some(wait)) = (&mut listener, wait) {
@@ -175,7 +186,7 @@ impl Budget {
         for (priority, waiter) in state.granted.drain(..) {
             state.bucket.put_back(priority, waiter);
         }
-        state.ring_all();
+        state.everybody_waits_anew();
     }
 
     /// The provider says that `remaining` calls are left in its pool. While fewer than `reserve` are, only wakes go.
@@ -199,7 +210,7 @@ impl Budget {
         let now = self.now();
         let mut state = self.lock();
         state.bucket.limit(limits, now);
-        state.ring_all();
+        state.everybody_waits_anew();
     }
 
     fn now(&self) -> u64 {
