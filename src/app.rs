@@ -117,7 +117,7 @@ pub enum AppStatus {
 /// How many of which process types an app runs: what must come back after a sleep.
 ///
 /// Kept in order of the type's name, so that two equal formations are written alike.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Formation(pub BTreeMap<String, Processes>);
 
 impl Formation {
@@ -138,7 +138,7 @@ impl Formation {
 }
 
 /// The processes of one type in a [`Formation`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Processes {
     /// How many.
     pub amount: u32,

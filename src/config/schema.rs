@@ -8,23 +8,20 @@ use schemars::{
 };
 use serde_json::{Value, json};
 
-use super::{file::File, scalar::Label, validate::KnownType};
+use super::{file::File, scalar::Label};
 
-/// A type of provider: its name, a sentence about it, and the schema of its options.
-pub type ProviderSchema = (&'static str, &'static str, fn(&mut SchemaGenerator) -> Schema);
+/// A type of provider or registry: its name, a sentence about it, and the schema of its options.
+pub type TypeSchema = (&'static str, &'static str, fn(&mut SchemaGenerator) -> Schema);
 
 /// The schema of a file with these providers and registries. Every value may also be a text with `${`.
-pub fn schema(providers: &[ProviderSchema], registries: &[KnownType]) -> Value {
+pub fn schema(providers: &[TypeSchema], registries: &[TypeSchema]) -> Value {
     let mut generator = SchemaSettings::draft2020_12().into_generator();
     let mut root = File::json_schema(&mut generator);
     let entries: Vec<Value> = providers.iter().map(|provider| entry(provider, &mut generator)).collect();
-    let words: Vec<_> = registries.iter().map(|(name, _)| *name).collect();
-    let sentences: Vec<_> = registries.iter().map(|(name, summary)| format!("`{name}`: {summary}")).collect();
+    let registries: Vec<Value> = registries.iter().map(|kind| block(kind, &mut generator)).collect();
     if let Some(Value::Object(properties)) = root.get_mut("properties") {
         set(properties, "providers", json!({ "type": ["array", "null"], "items": { "anyOf": entries } }));
-        let kind = json!({ "enum": words, "description": sentences.join(". ") });
-        let registry =
-            json!({ "type": ["object", "null"], "properties": { "type": kind }, "required": ["type"] });
+        let registry = json!({ "anyOf": registries });
         set(properties, "registry", registry);
     }
     root.insert("$schema".to_owned(), json!("https://json-schema.org/draft/2020-12/schema"));
@@ -41,29 +38,37 @@ fn set(properties: &mut serde_json::Map<String, Value>, key: &str, mut schema: V
     properties.insert(key.to_owned(), schema);
 }
 
-fn entry((name, summary, options): &ProviderSchema, generator: &mut SchemaGenerator) -> Value {
-    let label = generator.subschema_for::<Label>();
-    let mut entry = options(generator);
+/// The options of a type, with `type` itself.
+fn block((name, summary, options): &TypeSchema, generator: &mut SchemaGenerator) -> Value {
+    let mut block = options(generator);
     // The options may come as a reference: their own keys must be in the same object as `name` and `type`, or
     // `additionalProperties: false` would refuse those two.
-    let reference = entry.get("$ref").and_then(Value::as_str).and_then(|path| path.rsplit('/').next());
+    let reference = block.get("$ref").and_then(Value::as_str).and_then(|path| path.rsplit('/').next());
     if let Some(name) = reference.map(str::to_owned) {
         let referred = generator.definitions_mut().remove(&name);
-        entry = referred.and_then(|referred| referred.try_into().ok()).unwrap_or_default();
+        block = referred.and_then(|referred| referred.try_into().ok()).unwrap_or_default();
     }
-    let entry = entry.ensure_object();
-    entry.insert("title".to_owned(), json!(name));
-    entry.insert("description".to_owned(), json!(summary));
-    let properties = entry.entry("properties").or_insert_with(|| json!({}));
-    properties["name"] = label.to_value();
-    properties["name"]["description"] =
-        json!("Unique among the providers: the first half of every app's identity.");
+    let block = block.ensure_object();
+    block.insert("title".to_owned(), json!(name));
+    block.insert("description".to_owned(), json!(summary));
+    let properties = block.entry("properties").or_insert_with(|| json!({}));
     properties["type"] = json!({ "const": name, "description": summary });
-    let required = entry.entry("required").or_insert_with(|| json!([]));
-    if let Value::Array(required) = required {
-        required.extend([json!("name"), json!("type")]);
+    if let Value::Array(required) = block.entry("required").or_insert_with(|| json!([])) {
+        required.push(json!("type"));
     }
-    Value::Object(std::mem::take(entry))
+    Value::Object(std::mem::take(block))
+}
+
+fn entry(provider: &TypeSchema, generator: &mut SchemaGenerator) -> Value {
+    let label = generator.subschema_for::<Label>();
+    let mut entry = block(provider, generator);
+    entry["properties"]["name"] = label.to_value();
+    entry["properties"]["name"]["description"] =
+        json!("Unique among the providers: the first half of every app's identity.");
+    if let Value::Array(required) = &mut entry["required"] {
+        required.push(json!("name"));
+    }
+    entry
 }
 
 /// Lets every value that is narrower than any text also be a text with a variable in it.

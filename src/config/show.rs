@@ -11,12 +11,17 @@ use serde_json::{Map, Value, json};
 use super::{secret::without_userinfo, units, validate::Checked, yaml::Located};
 use crate::app::Timeouts;
 
-/// The configuration as YAML. `options` is what each provider shows of its own entry, in order.
+/// The configuration as YAML. `registry` is what the registry shows of its block, and `options` what each provider shows of
+/// its own entry, in order.
 ///
 /// # Errors
 ///
 /// None that is known; those of the YAML writer.
-pub fn show(checked: &Checked, options: Vec<Value>) -> Result<String, serde_yaml::ser_error::Error> {
+pub fn show(
+    checked: &Checked,
+    registry: Value,
+    options: Vec<Value>,
+) -> Result<String, serde_yaml::ser_error::Error> {
     let config = &checked.config;
     let server = &config.server;
     let Timeouts { idle, wake, hold, hold_before_page } = config.defaults;
@@ -40,6 +45,9 @@ pub fn show(checked: &Checked, options: Vec<Value>) -> Result<String, serde_yaml
             "hold_before_page": units::duration(hold_before_page),
         },
     });
+    if let (Value::Object(shown), Value::Object(options)) = (&mut shown["registry"], registry) {
+        shown.extend(options);
+    }
     if let Some(state_dir) = &checked.state_dir {
         shown["state_dir"] = without_userinfo(state_dir).into();
     }

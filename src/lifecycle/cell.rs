@@ -63,6 +63,11 @@ impl AppCell {
         self.last_activity.fetch_max(now.0, SeqCst);
     }
 
+    /// When the last request that counts ended, or the idle time began anew.
+    pub fn last_activity(&self) -> Millis {
+        Millis(self.last_activity.load(SeqCst))
+    }
+
     /// The state right now.
     pub fn state(&self) -> AppState {
         state_of(self.word.load(SeqCst))

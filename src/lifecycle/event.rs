@@ -3,7 +3,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use crate::app::AppId;
+use crate::app::{AppId, AppState};
 
 /// The `target` of the log lines.
 pub const TARGET: &str = "event";
@@ -42,6 +42,8 @@ pub enum Event {
     LeftAlone(Arc<str>),
     /// It was found running and is looked after from now on.
     Adopted,
+    /// Another gateway has made this of it.
+    Elsewhere(AppState),
     /// It was taken out of the configuration, or its provider does not list it any more.
     Removed,
 }
@@ -51,6 +53,8 @@ impl Event {
     pub fn tell(&self, app: &AppId) {
         let level = match self {
             Self::WakeFailed { .. } | Self::Crashed(_) => log::Level::Warn,
+            // That gateway has said it.
+            Self::Elsewhere(_) => log::Level::Debug,
             _ => log::Level::Info,
         };
         let (name, event) = (app.to_string(), self.name());
@@ -71,6 +75,7 @@ impl Event {
             Self::Renamed(_) => "renamed",
             Self::LeftAlone(_) => "left-alone",
             Self::Adopted => "adopted",
+            Self::Elsewhere(_) => "elsewhere",
             Self::Removed => "removed",
         }
     }
@@ -96,6 +101,7 @@ impl fmt::Display for Event {
             Self::Renamed(from) => write!(f, "was {from} before"),
             Self::LeftAlone(reason) => write!(f, "left alone: {reason}"),
             Self::Adopted => f.write_str("found running"),
+            Self::Elsewhere(state) => write!(f, "{state}, by another gateway"),
             Self::Removed => f.write_str("no longer there"),
         }
     }

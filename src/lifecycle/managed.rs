@@ -4,7 +4,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -55,14 +55,26 @@ pub struct ManagedApp {
     pub(super) held: AtomicUsize,
     /// One more waits.
     pub(super) more_held: Notify,
-    /// The last estimate and failure count known of the app.
+    /// Another gateway asks for a stop of this one to be given up.
+    pub(super) wanted_elsewhere: AtomicBool,
+    /// What is remembered of the app.
     memory: Mutex<Memory>,
+    /// The memory is another.
+    pub(super) heard: Notify,
+    /// Something has happened to the app that the registry could not be told.
+    pub(super) untold: AtomicBool,
+    /// The activity that other gateways were told of last.
+    pub(super) flushed: AtomicU64,
 }
 
 #[derive(Default)]
 struct Memory {
     boots: Arc<[Duration]>,
     failures: u32,
+    /// The latest record that was heard of.
+    record: Option<Record>,
+    /// The epoch that the cell agrees with.
+    followed: u64,
 }
 
 /// What the configuration says of one app, defaults filled in. Replaced whole by a reload.
@@ -244,7 +256,11 @@ impl ManagedApp {
             twin: ArcSwapOption::empty(),
             held: AtomicUsize::new(0),
             more_held: Notify::new(),
+            wanted_elsewhere: AtomicBool::new(false),
             memory: Mutex::new(memory),
+            heard: Notify::new(),
+            untold: AtomicBool::new(false),
+            flushed: AtomicU64::new(0),
         }
     }
 
@@ -338,13 +354,13 @@ impl ManagedApp {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// Returns when a request waits for it.
+    /// Returns when a request waits for it, here or at another gateway.
     pub(super) async fn wanted(&self) {
         loop {
             let mut more = std::pin::pin!(self.more_held.notified());
             // Before the look: whoever comes after it is heard.
             more.as_mut().enable();
-            if self.held() > 0 {
+            if self.held() > 0 || self.wanted_elsewhere.load(Ordering::SeqCst) {
                 return;
             }
             more.await;
@@ -393,9 +409,40 @@ impl ManagedApp {
         self.progress.send_modify(|progress| progress.step = step);
     }
 
-    /// Takes over what the registry now remembers.
+    /// Takes over what the registry now remembers, of which this gateway's cell knows already.
     pub(super) fn remember(&self, record: &Record) {
-        *self.memory() = Memory::of(record);
+        let mut memory = self.memory();
+        if memory.record.as_ref().is_none_or(|known| known.epoch <= record.epoch) {
+            *memory = Memory { followed: record.epoch, ..Memory::of(record) };
+        }
+        drop(memory);
+        self.heard.notify_waiters();
+    }
+
+    /// Takes over what another gateway has made of it. Whether the cell has yet to follow.
+    pub(super) fn hear(&self, record: &Record) -> bool {
+        let mut memory = self.memory();
+        let news = memory.record.as_ref().is_none_or(|known| known.epoch <= record.epoch);
+        if news {
+            *memory = Memory { followed: memory.followed, ..Memory::of(record) };
+        }
+        let behind = memory.followed < record.epoch;
+        drop(memory);
+        self.heard.notify_waiters();
+        news && behind
+    }
+
+    /// The record that the cell has yet to follow. It is taken to be followed from now on.
+    pub(super) fn behind(&self) -> Option<Record> {
+        let mut memory = self.memory();
+        let record = memory.record.clone().filter(|record| record.epoch > memory.followed)?;
+        memory.followed = record.epoch;
+        Some(record)
+    }
+
+    /// The latest record that was heard of.
+    pub fn record(&self) -> Option<Record> {
+        self.memory().record.clone()
     }
 
     pub(super) fn failures(&self) -> u32 {
@@ -427,6 +474,8 @@ impl Memory {
         Self {
             boots: record.boots.iter().copied().map(Duration::from_millis).collect(),
             failures: record.failures,
+            record: Some(record.clone()),
+            followed: record.epoch,
         }
     }
 }

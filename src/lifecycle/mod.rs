@@ -12,6 +12,8 @@
 //! | `readiness` | our own probe |
 //! | `resolver` | host names to addresses, in the background |
 //! | `replicas` | one app in several places |
+//! | `follow` | what becomes of an app here when another gateway has changed its record: pure |
+//! | `fleet` | the same with hands: following, agreeing, telling what is used, mending what was left half done |
 //! | `news` | what a provider says that we did not know: running, stopped, gone |
 //! | `sync` | from what providers list to what is managed |
 //! | `event` | what happened, in words |
@@ -41,6 +43,9 @@ pub mod cell;
 #[cfg(test)]
 mod cell_tests;
 pub mod event;
+mod fail_point;
+mod fleet;
+pub mod follow;
 mod gate;
 mod managed;
 mod news;
@@ -58,6 +63,7 @@ mod atomic {
 }
 
 use event::Event;
+pub use fleet::ListNews;
 pub use managed::{Claim, Failure, Known, ManagedApp, Progress, Reached, Settings, Step};
 pub use replicas::Replicas;
 use resolver::Resolver;
@@ -197,7 +203,9 @@ impl Waking {
                     continue;
                 }
                 Decision::Failed(failure) => return Err(failure),
-                Decision::LeftAlone(_) => return Err(self.lifecycle.failure(Duration::from_secs(60))),
+                Decision::LeftAlone(_) => {
+                    return Err(self.lifecycle.failure(reference(), Duration::from_secs(60)));
+                }
                 Decision::Wait | Decision::Resting(_) => {}
             }
             if self.progress.changed().await.is_err() {
@@ -372,26 +380,53 @@ impl Lifecycle {
         self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records `change`. A record that has fallen behind, because a write failed earlier, is first led to where the change
-    /// fits: of what happens in this process, this process is the witness.
-    async fn record(&self, app: &ManagedApp, change: Change) -> Result<Record, RegistryError> {
-        match self.registry.apply(&app.id, change.clone()).await {
-            Err(RegistryError::Misfit(misfit)) => {
-                log::warn!("{}: its record had fallen behind ({misfit}) and is put right", app.id);
-                for step in change.lead_up() {
-                    self.registry.apply(&app.id, step).await?;
-                }
-                self.registry.apply(&app.id, change).await
+    /// Records `change`; with a `basis`, only if nobody else has changed the record since it had that epoch.
+    ///
+    /// Of what happens at the only gateway, that gateway is the witness: a record that has fallen behind, because a write
+    /// failed earlier, is first led to where the change fits. In a fleet another may have had its reasons.
+    async fn record(
+        &self,
+        app: &ManagedApp,
+        change: Change,
+        basis: Option<u64>,
+    ) -> Result<Record, RegistryError> {
+        let mut result = self.registry.apply(&app.id, change.clone(), basis).await;
+        if let (Err(RegistryError::Misfit(record)), None) = (&result, self.registry.fleet()) {
+            log::warn!(
+                "{}: its record had fallen behind (the app is {}) and is put right",
+                app.id,
+                record.state
+            );
+            for step in change.lead_up(self.registry.me()) {
+                self.registry.apply(&app.id, step, None).await?;
             }
-            result => result,
+            result = self.registry.apply(&app.id, change, None).await;
         }
+        match &result {
+            Ok(record) => app.remember(record),
+            Err(RegistryError::Misfit(record)) => drop(app.hear(record)),
+            Err(_) => app.untold.store(true, Ordering::SeqCst),
+        }
+        result
     }
 
-    /// What follows a failure: `Failed`, with a reference for visitors and the reason for operators.
-    fn failure(&self, retry_after: Duration) -> Failure {
-        Failure {
-            reference: format!("{:08x}", fastrand::u32(..)).into(),
-            retry_at: self.clock.now().after(retry_after),
-        }
+    /// Who this gateway is, in records.
+    fn me(&self) -> String {
+        self.registry.me().to_owned()
     }
+
+    /// How long nobody else takes a wake or a stop over that may take up to `limit`. In a fleet it is renewed on the way.
+    fn lease(&self, limit: Duration) -> Duration {
+        self.registry.fleet().map_or(limit.saturating_mul(2), |fleet| fleet.lease())
+    }
+
+    /// What follows a failure: `Failed`, with a reference for visitors; the reason for operators is in the log.
+    fn failure(&self, reference: String, retry_after: Duration) -> Failure {
+        Failure { reference: reference.into(), retry_at: self.clock.now().after(retry_after) }
+    }
+}
+
+/// What a visitor may quote to the operator.
+fn reference() -> String {
+    format!("{:08x}", fastrand::u32(..))
 }

@@ -3,11 +3,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Event, Lifecycle, ManagedApp, Step};
+use super::{Event, Lifecycle, ManagedApp, Step, reference};
 use crate::{
     app::{AppId, AppState, AppStatus, Endpoint},
     clock::Millis,
-    registry::{Change, record::back_off},
+    registry::{Change, RegistryError, record::back_off},
 };
 
 /// The provider's word may lag behind its router's: the first time it is asked twice.
@@ -45,7 +45,7 @@ impl Lifecycle {
         }
     }
 
-    async fn ask_whether_it_runs(&self, app: &Arc<ManagedApp>, certain: bool) -> bool {
+    async fn ask_whether_it_runs(self: &Arc<Self>, app: &Arc<ManagedApp>, certain: bool) -> bool {
         if app.is_trusted(self.clock.now()) {
             return true;
         }
@@ -89,7 +89,7 @@ impl Lifecycle {
     }
 
     /// A provider says that an app ended by itself.
-    pub async fn exited(&self, id: &AppId, reason: &str) {
+    pub async fn exited(self: &Arc<Self>, id: &AppId, reason: &str) {
         let leaving = || self.leaving().iter().rfind(|app| app.id == *id).cloned();
         let Some(app) = self.apps.load().get(id).cloned().or_else(leaving) else {
             return;
@@ -103,11 +103,14 @@ impl Lifecycle {
     }
 
     /// What a list, asked for at `asked`, says of an app that is known.
-    pub(super) async fn listed(&self, app: &Arc<ManagedApp>, status: &AppStatus, asked: Millis) {
+    pub(super) async fn listed(self: &Arc<Self>, app: &Arc<ManagedApp>, status: &AppStatus, asked: Millis) {
         // Our own change is younger than the answer, or under way.
         // And who is being started or stopped at this moment has no news to wait for: the next list tells.
         if app.since() >= asked || app.order.try_lock().is_err() {
             return;
+        }
+        if !self.speaks() {
+            return self.follow_endpoint(app).await;
         }
         match (app.state(), status) {
             (AppState::Asleep | AppState::Failed, AppStatus::Running | AppStatus::Unknown(_)) => {
@@ -147,19 +150,22 @@ impl Lifecycle {
         if !matches!(from, AppState::Asleep | AppState::Failed) {
             return;
         }
+        match self.record(app, Change::Found { running: true, by: self.me() }, None).await {
+            Ok(_) => {}
+            // Another gateway wakes or stops it.
+            Err(RegistryError::Misfit(_)) => return,
+            Err(error) => log::warn!("{}: that it runs could not be recorded: {error}", app.id),
+        }
         app.reach(Some(self.reached(endpoint)));
         app.cell.touch(self.clock.now());
         // A wake that has begun meanwhile finds it running.
         if app.turn(from, AppState::Awake, Step::Ready, None) {
             Event::Adopted.tell(&app.id);
-            if let Err(error) = self.record(app, Change::Found { running: true }).await {
-                log::warn!("{}: that it runs could not be recorded: {error}", app.id);
-            }
         }
     }
 
     /// The app does not run any more: it crashed, or was stopped by somebody else.
-    async fn ended(&self, app: &ManagedApp, crashed: Option<String>) {
+    async fn ended(self: &Arc<Self>, app: &Arc<ManagedApp>, crashed: Option<String>) {
         let _order = app.order.lock().await;
         // Whoever changes the cell owns what follows. If it is not awake, a wake listens or a stop wanted it so.
         if !app.turn(AppState::Awake, AppState::Stopping, Step::Ready, None) {
@@ -167,26 +173,28 @@ impl Lifecycle {
         }
         app.reach(None);
         self.surprised_by(app);
+        let reference = reference();
         let (event, change) = match crashed {
-            Some(reason) => (Event::Crashed(reason.clone()), Change::Crashed { reason }),
-            None => (Event::StoppedByOthers, Change::Found { running: false }),
+            Some(reason) => {
+                (Event::Crashed(reason.clone()), Change::Crashed { reason, reference: reference.clone() })
+            }
+            None => (Event::StoppedByOthers, Change::Found { running: false, by: self.me() }),
         };
         let otherwise = match &change {
             Change::Crashed { .. } => AppState::Failed,
             _ => AppState::Asleep,
         };
         event.tell(&app.id);
-        let (becomes, back_off) = match self.record(app, change).await {
-            Ok(record) => {
-                app.remember(&record);
-                (record.state, record.back_off())
-            }
+        let (becomes, back_off) = match self.record(app, change, None).await {
+            Ok(record) => (record.state, record.back_off()),
             Err(error) => {
                 log::warn!("{}: its end could not be recorded: {error}", app.id);
                 (otherwise, back_off(app.failures() + 1))
             }
         };
-        let failure = (becomes == AppState::Failed).then(|| self.failure(back_off));
+        let failure = (becomes == AppState::Failed).then(|| self.failure(reference, back_off));
         app.turn(AppState::Stopping, becomes, Step::Starting, failure);
+        // Another gateway may have seen the same, or more.
+        self.catch_up_in_order(app).await;
     }
 }

@@ -1,12 +1,17 @@
 //! A stop: from the decision to its confirmation, giving way to any request on the way.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
-use super::{Event, Lifecycle, ManagedApp, Step, cell::NotIdle};
+use tokio::time::Instant;
+
+use super::{Event, Lifecycle, ManagedApp, Step, cell::NotIdle, fail_point::fail_point};
 use crate::{
     app::{AppState, AppStatus},
     provider::{BeforeStop, Queue, Turn},
-    registry::Change,
+    registry::{Change, Fleet, fleet::Agreement},
 };
 
 /// Longer than any provider takes to confirm a stop.
@@ -35,6 +40,11 @@ impl Lifecycle {
         if self.is_still_used(app) {
             return Slept::Kept("somebody still uses it under an earlier entry or name".into());
         }
+        if self.fleet().is_some_and(|fleet| !fleet.may_stop()) {
+            return Slept::Kept(
+                "the registry is away, or has just come back: nothing is stopped blindly".into(),
+            );
+        }
         // As a task of its own, so that whoever asks for it may go away, and even a panic inside is only a failure here.
         let (lifecycle, stopping) = (self.clone(), app.clone());
         match self.tasks.spawn(async move { lifecycle.put_to_sleep(&stopping, idle).await }).await {
@@ -49,13 +59,14 @@ impl Lifecycle {
     async fn put_to_sleep(self: &Arc<Self>, app: &Arc<ManagedApp>, idle: Duration) -> Slept {
         // From the first change to the last: whoever else holds the order never meets `Stopping`.
         let _order = app.order.lock().await;
+        app.wanted_elsewhere.store(false, Ordering::SeqCst);
         if let Err(reason) = app.begin_stop(idle) {
             return Slept::NotIdle(reason);
         }
         if !idle.is_zero() {
             Event::Idle(idle).tell(&app.id);
         }
-        match self.stop(app).await {
+        let slept = match self.stop(app, idle).await {
             Ok(()) => {
                 app.reach(None);
                 Event::Asleep.tell(&app.id);
@@ -69,17 +80,27 @@ impl Lifecycle {
                 app.turn(AppState::Stopping, AppState::Awake, Step::Ready, None);
                 Slept::Kept(reason)
             }
-        }
+        };
+        // Another gateway may have had the last word.
+        self.catch_up_in_order(app).await;
+        slept
     }
 
     /// Only while `app.order` is held.
-    async fn stop(&self, app: &ManagedApp) -> Result<(), String> {
-        let begin = Change::BeginStop { deadline: self.deadline(LIMIT) };
-        self.record(app, begin).await.map_err(|error| error.to_string())?;
-        let outcome = self.save_and_stop(app).await;
+    async fn stop(&self, app: &ManagedApp, idle: Duration) -> Result<(), String> {
+        let begin = Change::BeginStop { by: self.me(), idle, lease: self.lease(LIMIT) };
+        let begun = self.record(app, begin, None).await.map_err(|error| error.to_string())?;
+        fail_point("stop:begun");
+        let mut basis = self.fleet().map(|_| begun.epoch);
+        let outcome = tokio::select! {
+            outcome = self.agree_save_and_stop(app, &mut basis) => outcome,
+            () = self.keep(app) => Err(Kept::Off("this gateway was too slow, and another has it in hand")),
+        };
         let change = match &outcome {
             Ok(()) => Change::Stopped,
             Err(Kept::Wanted | Kept::Before(_)) => Change::AbortStop,
+            // It is theirs to look what has become of the app.
+            Err(Kept::Off(reason)) => return Err((*reason).into()),
             // The provider is always right: a stop that reported an error may have worked all the same.
             Err(Kept::Stopping(_)) => tokio::select! {
                 status = app.provider.status(&app.id.name) => match status {
@@ -91,9 +112,9 @@ impl Lifecycle {
             },
         };
         let stopped = change == Change::Stopped;
-        match self.record(app, change).await {
-            Ok(record) => app.remember(&record),
-            Err(error) => log::warn!("{}: the end of a stop could not be recorded: {error}", app.id),
+        fail_point("stop:done");
+        if let Err(error) = self.record(app, change, basis).await {
+            log::warn!("{}: the end of a stop could not be recorded: {error}", app.id);
         }
         match outcome {
             Err(Kept::Wanted) => Err("somebody wants it".into()),
@@ -102,9 +123,22 @@ impl Lifecycle {
         }
     }
 
+    /// Every gateway holds newcomers and has nothing in flight; then the app is stopped.
+    async fn agree_save_and_stop(&self, app: &ManagedApp, basis: &mut Option<u64>) -> Result<(), Kept> {
+        if let (Some(fleet), Some(epoch)) = (self.fleet(), *basis) {
+            tokio::select! {
+                biased;
+                agreed = all_agree(fleet, app, epoch) => agreed?,
+                () = app.wanted() => return Err(Kept::Wanted),
+            }
+            fail_point("stop:agreed");
+        }
+        self.save_and_stop(app, basis).await
+    }
+
     /// What must come back is kept before anything is stopped: whoever ends in between, nothing is lost. Whoever comes before
     /// the provider was told to stop it does not wait: the stop is given up.
-    async fn save_and_stop(&self, app: &ManagedApp) -> Result<(), Kept> {
+    async fn save_and_stop(&self, app: &ManagedApp, basis: &mut Option<u64>) -> Result<(), Kept> {
         let (name, turn) = (&app.id.name, Turn::default());
         let look = tokio::select! {
             biased;
@@ -121,11 +155,14 @@ impl Lifecycle {
             return Ok(());
         }
         let save = Change::Save { formation: formation.clone() };
-        self.record(app, save).await.map_err(|error| before(&error))?;
+        let saved = self.record(app, save, *basis).await.map_err(|error| before(&error))?;
+        *basis = basis.map(|_| saved.epoch);
+        fail_point("stop:saved");
         let turn = turn.next();
         tokio::select! {
             biased;
             stopped = app.provider.stop(name, &formation, &turn) => {
+                fail_point("stop:stopped");
                 stopped.map_err(|error| Kept::Stopping(error.to_string()))
             }
             () = wanted_in_time(app, &turn) => Err(Kept::Wanted),
@@ -133,8 +170,26 @@ impl Lifecycle {
     }
 }
 
+/// Returns once every live gateway has agreed.
+async fn all_agree(fleet: &dyn Fleet, app: &ManagedApp, epoch: u64) -> Result<(), Kept> {
+    let limit = Instant::now() + fleet.lease() / 2;
+    loop {
+        match fleet.agreement(&app.id, epoch).await {
+            Ok(Agreement::Reached) => return Ok(()),
+            Ok(Agreement::Off) => return Err(Kept::Off("it is used at another gateway")),
+            Ok(Agreement::Missing(gateways)) if Instant::now() >= limit => {
+                return Err(Kept::Before(format!("no word from the gateways {}", gateways.join(", "))));
+            }
+            Ok(Agreement::Missing(_)) => fleet.heard().await,
+            Err(error) => return Err(Kept::Before(error.to_string())),
+        }
+    }
+}
+
 /// Why a stop came to nothing.
 enum Kept {
+    /// Another gateway has ended it, for this reason.
+    Off(&'static str),
     /// A request came, and nothing was done yet.
     Wanted,
     /// The provider or the registry refused, and nothing was done yet.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -10,11 +10,11 @@ use tokio::{task::JoinSet, time::Instant};
 
 use super::{Claim, Event, Known, Lifecycle, ManagedApp, Settings, Slept, Step, cell::NotIdle};
 use crate::{
-    app::{AppId, AppState, AppStatus, Timeouts},
+    app::{AppId, AppState, AppStatus, Endpoint, Timeouts},
     clock::Millis,
     config::Manage,
     provider::{AppInfo, Provider},
-    registry::Change,
+    registry::{Change, Fleet, Record, RegistryError},
 };
 
 /// How long a removed app may finish what is in flight before it is stopped all the same.
@@ -111,9 +111,13 @@ impl Lifecycle {
             let take_in = async move { lifecycle.take_in(id, provider, settings, news, &info).await };
             taken.spawn_on(take_in, &self.tasks);
         }
+        let mut taken_in = Vec::new();
         while let Some(app) = taken.join_next().await {
             match app {
-                Ok(app) => drop(apps.insert(app.id.clone(), app)),
+                Ok(app) => {
+                    taken_in.push(app.clone());
+                    apps.insert(app.id.clone(), app);
+                }
                 Err(error) => log::error!("{name}: an app cannot be taken in: {error}"),
             }
         }
@@ -137,6 +141,13 @@ impl Lifecycle {
             self.leave(app, owned);
         }
         self.apps.store(Arc::new(apps));
+        // What others did to an app while it was not among ours was not heard.
+        for app in taken_in {
+            let latest = self.fleet().and_then(|fleet| fleet.known(&app.id));
+            if latest.is_some_and(|record| app.hear(&record)) {
+                self.catch_up(&app).await;
+            }
+        }
     }
 
     fn news(&self, id: &AppId, info: &AppInfo, manage: &Manage) -> Known {
@@ -217,7 +228,8 @@ impl Lifecycle {
         // What an earlier gateway was doing to it when it ended is finished first: an app in the middle of its boot
         // does not answer yet, and one that was told to stop soon will not. At a provider that was another one's stop: it
         // has come through or it has not, and the list says which.
-        let before = self.registry.read(&id).await.ok().flatten().map(|record| record.state);
+        let there = self.registry.read(&id).await;
+        let before = there.as_ref().ok().and_then(Option::as_ref).map(|record| record.state);
         let boots = running.is_some() && before == Some(AppState::Waking) && owned;
         if running.is_some() && before == Some(AppState::Stopping) && owned {
             match provider.give_up(&id.name).await {
@@ -230,7 +242,12 @@ impl Lifecycle {
             running = None;
         }
         let awake = running.filter(|_| !boots);
-        let record = match self.registry.apply(&id, Change::Found { running: awake.is_some() }).await {
+        if let Some(fleet) = self.fleet() {
+            let record = self.found(fleet, &id, there, awake.is_some()).await;
+            return self.join_in(id, provider, settings, known, record, awake).await;
+        }
+        let found = Change::Found { running: awake.is_some(), by: self.me() };
+        let record = match self.registry.apply(&id, found, None).await {
             Ok(record) => Some(record),
             Err(error) => {
                 log::warn!("{id}: what is known of it cannot be read: {error}");
@@ -249,6 +266,73 @@ impl Lifecycle {
             app.reach(Some(self.reached(endpoint)));
             app.turn(AppState::Asleep, AppState::Awake, Step::Ready, None);
             Event::Adopted.tell(&app.id);
+        }
+        app
+    }
+
+    /// The record of an app that is new to this gateway, and perhaps to the fleet. What the provider says of it is for the
+    /// leader to say; `None` if the registry is away.
+    async fn found(
+        &self,
+        fleet: &dyn Fleet,
+        id: &AppId,
+        there: Result<Option<Record>, RegistryError>,
+        running: bool,
+    ) -> Option<Record> {
+        let found = Change::Found { running, by: self.me() };
+        let change = match there {
+            Err(error) => {
+                log::warn!("{id}: what is known of it cannot be read: {error}");
+                return None;
+            }
+            Ok(Some(record)) => {
+                let agrees = (record.state == AppState::Awake) == running;
+                if !fleet.leads() || agrees || record.deadline.is_some() {
+                    return Some(record);
+                }
+                found
+            }
+            Ok(None) => match fleet.known(id) {
+                Some(known) => Change::Restore { known: Box::new(known), running },
+                None => found,
+            },
+        };
+        match self.registry.apply(id, change, None).await {
+            Ok(record) => Some(record),
+            Err(RegistryError::Misfit(record)) => Some(*record),
+            Err(error) => {
+                log::warn!("{id}: that it is there cannot be recorded: {error}");
+                None
+            }
+        }
+    }
+
+    /// Takes in an app that others may know already, in the state that they have brought it to.
+    async fn join_in(
+        self: &Arc<Self>,
+        id: AppId,
+        provider: Arc<dyn Provider>,
+        settings: Settings,
+        known: Known,
+        record: Option<Record>,
+        running: Option<Endpoint>,
+    ) -> Arc<ManagedApp> {
+        let app = Arc::new(ManagedApp::new(id, provider, self.clock.clone(), settings, known, None));
+        if let Some(reason) = app.left_alone() {
+            Event::LeftAlone(reason).tell(&app.id);
+        }
+        match (record, running) {
+            (Some(record), _) => {
+                app.hear(&record);
+                self.catch_up(&app).await;
+            }
+            (None, Some(endpoint)) => {
+                app.untold.store(true, Ordering::SeqCst);
+                app.reach(Some(self.reached(endpoint)));
+                app.turn(AppState::Asleep, AppState::Awake, Step::Ready, None);
+                Event::Adopted.tell(&app.id);
+            }
+            (None, None) => app.untold.store(true, Ordering::SeqCst),
         }
         app
     }

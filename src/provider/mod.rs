@@ -177,6 +177,11 @@ pub trait ProviderConfig: Send + Sync {
         None
     }
 
+    /// Whether its apps run on the gateway's own machine, so that no other gateway can reach or stop them.
+    fn is_of_this_machine(&self) -> bool {
+        false
+    }
+
     /// Signs in, as it were. Nothing is started or stopped by it.
     fn connect(&self, context: ProviderContext) -> Result<Arc<dyn Provider>, ProviderError>;
 

@@ -13,13 +13,15 @@ use std::{
 };
 
 use async_trait::async_trait;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use super::{Change, Record, Registry, RegistryContext, RegistryError};
+use super::{Change, Record, Registry, RegistryConfig, RegistryContext, RegistryError};
 use crate::{
     app::AppId,
     clock::Clock,
-    config::{RegistryEntry, problem::Problems},
+    config::{Environment, RegistryEntry, problem::Problems},
 };
 
 const FORMAT: &str = "loir-registry";
@@ -33,18 +35,42 @@ struct Snapshot {
 }
 
 /// This block has no options beside `type`.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "MemoryRegistry")]
 struct NoOptions {}
 
-pub(super) fn check(entry: &RegistryEntry, problems: &mut Problems) {
-    let _: Option<NoOptions> = entry.options.decode(problems);
+/// In records: there is nobody else.
+const ME: &str = "this gateway";
+
+pub(super) fn schema(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<NoOptions>()
 }
 
-pub(super) fn open(_: &RegistryEntry, context: RegistryContext) -> Result<Arc<dyn Registry>, RegistryError> {
-    Memory::open(context.state_dir, context.clock)
-        .map(|memory| Arc::new(memory) as Arc<dyn Registry>)
-        .map_err(|error| RegistryError::Unavailable(error.to_string()))
+pub(super) fn configure(
+    entry: &RegistryEntry,
+    _: &Environment,
+    problems: &mut Problems,
+) -> Option<Arc<dyn RegistryConfig>> {
+    entry.options.decode::<NoOptions>(problems).map(|_| Arc::new(MemoryConfig) as _)
+}
+
+struct MemoryConfig;
+
+impl RegistryConfig for MemoryConfig {
+    fn open(&self, context: RegistryContext) -> Result<Arc<dyn Registry>, RegistryError> {
+        Memory::open(context.state_dir, context.clock)
+            .map(|memory| Arc::new(memory) as Arc<dyn Registry>)
+            .map_err(|error| RegistryError::Unavailable(error.to_string()))
+    }
+
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    fn show(&self) -> Value {
+        json!({})
+    }
 }
 
 /// See the module's page.
@@ -127,12 +153,16 @@ impl Registry for Memory {
         Ok(lock(&self.records).apps.get(app).cloned())
     }
 
-    async fn apply(&self, app: &AppId, change: Change) -> Result<Record, RegistryError> {
+    async fn apply(&self, app: &AppId, change: Change, basis: Option<u64>) -> Result<Record, RegistryError> {
         let (before, next, version) = {
             let mut records = lock(&self.records);
             let now = self.clock.unix_millis();
             let before = records.apps.get(app).cloned().unwrap_or_else(|| Record::new(now));
-            let next = before.apply(&change, now)?;
+            let misfit = || RegistryError::Misfit(Box::new(before.clone()));
+            if basis.is_some_and(|epoch| epoch != before.epoch) {
+                return Err(misfit());
+            }
+            let next = before.apply(&change, now).map_err(|_| misfit())?;
             records.apps.insert(app.clone(), next.clone());
             records.version += 1;
             (before, next, records.version)
@@ -170,6 +200,10 @@ impl Registry for Memory {
         };
         self.persist(version).await
     }
+
+    fn me(&self) -> &str {
+        ME
+    }
 }
 
 /// A panic while a lock is held cannot leave half a record behind (records are replaced whole), so go on.
@@ -190,7 +224,7 @@ fn read(folder: &Path) -> io::Result<HashMap<AppId, Record>> {
     };
     let problem = match serde_json::from_slice::<Snapshot>(&text) {
         Ok(snapshot) if snapshot.format == FORMAT && snapshot.version == VERSION => {
-            return Ok(snapshot.apps.into_iter().collect());
+            return Ok(snapshot.apps.into_iter().map(abandon).collect());
         }
         Ok(snapshot) => format!("it is {} version {}", snapshot.format, snapshot.version),
         Err(error) => error.to_string(),
@@ -203,6 +237,12 @@ fn read(folder: &Path) -> io::Result<HashMap<AppId, Record>> {
         aside.display(),
     );
     Ok(HashMap::new())
+}
+
+/// Whoever woke or stopped an app has ended: nobody else uses the folder.
+fn abandon((app, mut record): (AppId, Record)) -> (AppId, Record) {
+    record.deadline = record.deadline.map(|_| 0);
+    (app, record)
 }
 
 fn replace(folder: &Path, snapshot: &Snapshot) -> io::Result<()> {
@@ -227,17 +267,23 @@ mod tests {
         AppId::new("local", "hello")
     }
 
+    const LONG: Duration = Duration::from_secs(1_000);
+
+    fn begin_wake() -> Change {
+        Change::BeginWake { by: ME.into(), lease: LONG }
+    }
+
     async fn put_to_sleep(memory: &Memory) -> Record {
-        for change in [
-            Change::BeginWake { deadline: u64::MAX },
-            Change::WakeReady { boot: Duration::from_millis(3100) },
-            Change::BeginStop { deadline: u64::MAX },
-        ] {
-            memory.apply(&hello(), change).await.unwrap();
-        }
         let save = Change::Save { formation: Formation::single("web") };
-        memory.apply(&hello(), save).await.unwrap();
-        memory.apply(&hello(), Change::Stopped).await.unwrap()
+        for change in [
+            begin_wake(),
+            Change::WakeReady { boot: Duration::from_millis(3100) },
+            Change::BeginStop { by: ME.into(), idle: Duration::ZERO, lease: LONG },
+            save,
+        ] {
+            memory.apply(&hello(), change, None).await.unwrap();
+        }
+        memory.apply(&hello(), Change::Stopped, None).await.unwrap()
     }
 
     #[tokio::test]
@@ -279,10 +325,29 @@ mod tests {
         let blocked = folder.path().join("registry.json.new");
         fs::create_dir(&blocked).unwrap();
         let app = hello();
-        let wake = || memory.apply(&app, Change::BeginWake { deadline: u64::MAX });
+        let wake = || memory.apply(&app, begin_wake(), None);
         assert!(matches!(wake().await, Err(RegistryError::Unavailable(_))));
         fs::remove_dir(&blocked).unwrap();
         assert_eq!(wake().await.unwrap().epoch, 6, "the same change fits again once the disk is well");
+    }
+
+    #[tokio::test]
+    async fn a_change_on_an_epoch_that_is_gone_is_refused() {
+        let memory = Memory::open(None, Clock::system()).unwrap();
+        let begun = memory.apply(&hello(), begin_wake(), None).await.unwrap();
+        let ready = || Change::WakeReady { boot: LONG };
+        let late = memory.apply(&hello(), ready(), Some(begun.epoch - 1)).await;
+        assert!(matches!(late, Err(RegistryError::Misfit(record)) if *record == begun));
+        assert!(memory.apply(&hello(), ready(), Some(begun.epoch)).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_an_earlier_gateway_left_half_done_is_anybodys() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || Memory::open(Some(folder.path().into()), Clock::system()).unwrap();
+        open().apply(&hello(), begin_wake(), None).await.unwrap();
+        let taken = open().apply(&hello(), begin_wake(), None).await.unwrap();
+        assert_eq!((taken.state, taken.epoch), (AppState::Waking, 2));
     }
 
     #[test]
@@ -299,9 +364,7 @@ mod tests {
         let tasks: Vec<_> = (0..100)
             .map(|_| {
                 let memory = memory.clone();
-                tokio::spawn(
-                    async move { memory.apply(&hello(), Change::BeginWake { deadline: u64::MAX }).await },
-                )
+                tokio::spawn(async move { memory.apply(&hello(), begin_wake(), None).await })
             })
             .collect();
         let mut won = 0;

@@ -19,7 +19,7 @@ use crate::{
         yaml::Located,
     },
     provider::{PROVIDERS, ProviderConfig},
-    registry::REGISTRIES,
+    registry::{REGISTRIES, RegistryConfig},
 };
 
 /// A configuration's text. No `Debug`: it may hold secrets.
@@ -53,6 +53,8 @@ impl Source {
 pub struct Plan {
     /// All of it, beside what providers read themselves.
     pub config: Config,
+    /// The registry's options.
+    pub registry: Arc<dyn RegistryConfig>,
     /// The provider entries with their options, in the order of the file.
     pub providers: Vec<(ProviderEntry, Arc<dyn ProviderConfig>)>,
     checked: Checked,
@@ -66,7 +68,7 @@ impl Plan {
     /// None that is known; those of the YAML writer.
     pub fn show(&self) -> Result<String, String> {
         let options = self.providers.iter().map(|(_, options)| options.show()).collect();
-        show::show(&self.checked, options).map_err(|error| error.to_string())
+        show::show(&self.checked, self.registry.show(), options).map_err(|error| error.to_string())
     }
 
     /// In a few words: `3 apps at 1 provider, listens on 127.0.0.1:8080`.
@@ -92,7 +94,8 @@ fn registry_types() -> Vec<KnownType> {
 /// The JSON Schema of a configuration.
 pub fn schema() -> serde_json::Value {
     let providers: Vec<_> = PROVIDERS.iter().map(|kind| (kind.name, kind.summary, kind.schema)).collect();
-    schema::schema(&providers, &registry_types())
+    let registries: Vec<_> = REGISTRIES.iter().map(|kind| (kind.name, kind.summary, kind.schema)).collect();
+    schema::schema(&providers, &registries)
 }
 
 /// Reads and checks a configuration. `env` is where `${NAME}`, HOST and PORT come from.
@@ -107,9 +110,8 @@ pub fn load(source: Source, env: &Environment) -> Result<Plan, Problems> {
     };
     let checked = validate::validate(tree, env, &provider_types(), &registry_types(), &mut problems);
     let config = checked.config.clone();
-    if let Some(kind) = REGISTRIES.iter().find(|kind| kind.name == config.registry.kind) {
-        (kind.check)(&config.registry, &mut problems);
-    }
+    let registry = REGISTRIES.iter().find(|kind| kind.name == config.registry.kind);
+    let registry = registry.and_then(|kind| (kind.configure)(&config.registry, env, &mut problems));
     let mut providers = Vec::new();
     for entry in &config.providers {
         let kind = PROVIDERS.iter().find(|kind| kind.name == entry.kind);
@@ -120,7 +122,30 @@ pub fn load(source: Source, env: &Environment) -> Result<Plan, Problems> {
     check_hosts(&checked.domains, &providers, &mut problems);
     check_ports(&checked.listen, &providers, &mut problems);
     check_state_dir(&config, &providers, &mut problems);
-    if problems.is_empty() { Ok(Plan { config, providers, checked }) } else { Err(problems) }
+    check_shared(registry.as_deref(), &providers, &mut problems);
+    match registry {
+        Some(registry) if problems.is_empty() => Ok(Plan { config, registry, providers, checked }),
+        _ => Err(problems),
+    }
+}
+
+/// What lives and dies with one gateway cannot be started by one and stopped by another.
+fn check_shared(
+    registry: Option<&dyn RegistryConfig>,
+    providers: &[(ProviderEntry, Arc<dyn ProviderConfig>)],
+    problems: &mut Problems,
+) {
+    if !registry.is_some_and(RegistryConfig::is_shared) {
+        return;
+    }
+    for (entry, _) in providers.iter().filter(|(_, options)| options.is_of_this_machine()) {
+        let text = format!(
+            "what `{}` runs belongs to one gateway, and the registry is shared by several",
+            entry.name
+        );
+        let help = "give these apps a gateway of their own, with `registry: {type: memory}`";
+        problems.push_with_help(entry.options.at(), text, help);
+    }
 }
 
 /// Every host name leads to one app: those that are written down, and `NAME.DOMAIN` for every app and domain.

@@ -25,10 +25,10 @@ use crate::{
     app::AppId,
     clock::Clock,
     config::Config,
-    lifecycle::{HoldLimits, Lifecycle, Sweeper, resolver::Resolver},
+    lifecycle::{HoldLimits, Lifecycle, ListNews, Sweeper, resolver::Resolver},
     provider::{ProviderError, ProviderEvent},
     proxy::{Edge, Gateway, GatewayError, OpenConnections},
-    registry::{REGISTRIES, RegistryContext, RegistryError},
+    registry::{RegistryConfig, RegistryContext, RegistryError},
 };
 
 /// Tries of one request to reach an app, the first included. More would only hide a broken app.
@@ -73,6 +73,7 @@ pub enum StartError {
 pub struct Running {
     address: SocketAddr,
     config: Config,
+    registry: Arc<dyn RegistryConfig>,
     gateway: Gateway,
     lifecycle: Arc<Lifecycle>,
     roster: Roster,
@@ -86,8 +87,14 @@ impl Running {
     pub async fn start(listener: TcpListener, plan: Plan, gear: Gear) -> Result<Self, StartError> {
         pingora_core::tls::install_default_crypto_provider();
         let address = listener.local_addr()?;
-        let Plan { config, providers: entries, .. } = plan;
-        let registry = open_registry(&config, &gear.clock)?;
+        let Plan { config, registry: options, providers: entries, .. } = plan;
+        let context =
+            RegistryContext { state_dir: absolute(config.state_dir.clone()), clock: gear.clock.clone() };
+        let registry = options.open(context)?;
+        if let Some(fleet) = registry.fleet() {
+            // Who leads lists first, and the others take that list.
+            fleet.tried().await;
+        }
         let limits = hold_limits(&config);
         let resolver = Resolver::system(Handle::current());
         let (surprises, surprised) = mpsc::unbounded_channel();
@@ -99,16 +106,30 @@ impl Running {
         let (service, open) = edge(&gateway, listener, address, config.server.threads)?;
         let roster =
             Roster::new(lifecycle.clone(), gateway.clone(), gear.clock, config.clone(), gear.program, events);
-        let services = Vec::new();
+        let (news, lists) = mpsc::unbounded_channel();
+        let services = vec![
+            tokio::spawn(lifecycle.clone().follow_fleet(news)),
+            tokio::spawn(follow_lists(roster.clone(), lists)),
+        ];
         if let Some((name, error)) = roster.take(config.clone(), entries).await.pop() {
             return Err(StartError::Provider { name, error });
         }
-        let mut running =
-            Self { address, config, gateway, lifecycle: lifecycle.clone(), roster, shutdown, services, open };
+        let mut running = Self {
+            address,
+            config,
+            registry: options,
+            gateway,
+            lifecycle: lifecycle.clone(),
+            roster,
+            shutdown,
+            services,
+            open,
+        };
         running.services.push(tokio::spawn(list_again(running.roster.clone(), surprised)));
         let addresses = lifecycle.clone();
         running.services.push(tokio::spawn(async move { addresses.refresh_addresses().await }));
         running.services.push(tokio::spawn(listen_to_providers(lifecycle.clone(), happened)));
+        running.services.push(tokio::spawn(lifecycle.clone().tell_what_is_used()));
         let (sweeper, seen) = (Sweeper(lifecycle), watch.clone());
         running.services.push(tokio::spawn(async move { sweeper.start(seen).await }));
         running.services.push(gear.edge.spawn(service(watch)));
@@ -132,8 +153,8 @@ impl Running {
 
     /// Takes over a new plan without dropping a connection. What needs a restart is logged and stays as it was.
     pub async fn reload(&mut self, plan: Plan) {
-        let Plan { config, providers: entries, .. } = plan;
-        for what in self.fixed_differences(&config) {
+        let Plan { config, registry, providers: entries, .. } = plan;
+        for what in self.fixed_differences(&config, registry.as_ref()) {
             log::warn!("{what} has changed and needs restart; until then the old value stays");
         }
         let mut next = config;
@@ -174,6 +195,9 @@ impl Running {
         for service in &self.services {
             service.abort();
         }
+        if let Some(fleet) = self.lifecycle.fleet() {
+            fleet.leave().await;
+        }
         self.gateway.flush_access_log();
         log::info!("done");
     }
@@ -185,27 +209,18 @@ impl Running {
     }
 
     /// What a running gateway cannot change.
-    fn fixed_differences(&self, new: &Config) -> Vec<&'static str> {
+    fn fixed_differences(&self, new: &Config, registry: &dyn RegistryConfig) -> Vec<&'static str> {
         let old = &self.config;
         [
             ("server.listen", old.server.listen != new.server.listen),
             ("server.threads", old.server.threads != new.server.threads),
             ("state_dir", old.state_dir != new.state_dir),
-            ("registry.type", old.registry.kind != new.registry.kind),
+            ("registry", self.registry.differs(registry)),
         ]
         .into_iter()
         .filter_map(|(what, differs)| differs.then_some(what))
         .collect()
     }
-}
-
-fn open_registry(config: &Config, clock: &Clock) -> Result<Arc<dyn crate::registry::Registry>, StartError> {
-    let known = REGISTRIES.iter().find(|kind| kind.name == config.registry.kind);
-    // `load` has refused an unknown type before.
-    let kind =
-        known.ok_or_else(|| RegistryError::Unavailable(format!("no type {}", config.registry.kind)))?;
-    let context = RegistryContext { state_dir: absolute(config.state_dir.clone()), clock: clock.clone() };
-    Ok((kind.open)(&config.registry, context)?)
 }
 
 fn hold_limits(config: &Config) -> HoldLimits {
@@ -245,6 +260,16 @@ type ServiceFuture = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 async fn list_again(roster: Roster, mut surprised: mpsc::UnboundedReceiver<Arc<str>>) {
     while let Some(entry) = surprised.recv().await {
         roster.list_soon(&entry).await;
+    }
+}
+
+/// What other gateways have listed, or found to be wrong.
+async fn follow_lists(roster: Roster, mut news: mpsc::UnboundedReceiver<ListNews>) {
+    while let Some(news) = news.recv().await {
+        match news {
+            ListNews::Outdated(entry) => roster.list_soon(&entry).await,
+            ListNews::Listed(_) | ListNews::Joined => {}
+        }
     }
 }
 

@@ -296,6 +296,9 @@ impl Entry {
 }
 
 impl ProviderConfig for Entry {
+    fn is_of_this_machine(&self) -> bool {
+        true
+    }
     fn declared(&self) -> Vec<DeclaredApp> {
         self.declared.clone()
     }
@@ -320,6 +323,9 @@ impl ProviderConfig for Entry {
 
 /// For options that were not read from a file: nothing has a place, and texts are shown as they are.
 impl ProviderConfig for ProcessConfig {
+    fn is_of_this_machine(&self) -> bool {
+        true
+    }
     fn declared(&self) -> Vec<DeclaredApp> {
         let place = |host: &String| (host.clone(), At::default());
         self.apps

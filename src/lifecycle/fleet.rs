@@ -1,0 +1,344 @@
+//! One gateway among several: it follows what others change, answers for its own requests, tells what is used, and the leader
+//! mends what was left half done.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::{sync::mpsc, time::sleep};
+
+use super::{
+    Event, Failure, Lifecycle, ManagedApp, Step,
+    cell::NotIdle,
+    follow::{Follow, follow},
+};
+use crate::{
+    app::{AppId, AppState, AppStatus},
+    clock::Millis,
+    registry::{Change, Fleet, News, Record, RegistryError},
+};
+
+/// What concerns the lists of providers, for whoever keeps them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListNews {
+    /// The leader has read what this entry lists.
+    Listed(String),
+    /// What this entry listed is not true any more.
+    Outdated(String),
+    /// The registry can be used again: another may lead now.
+    Joined,
+}
+
+impl Lifecycle {
+    /// The gateways that share the registry, if there can be others.
+    pub fn fleet(&self) -> Option<&dyn Fleet> {
+        self.registry.fleet()
+    }
+
+    /// Whether what a provider says is this gateway's to record: it is alone, or leads, or sees nobody.
+    pub(super) fn speaks(&self) -> bool {
+        self.fleet().is_none_or(|fleet| fleet.leads() || !fleet.sees())
+    }
+
+    /// Hears what the others do, for as long as the gateway runs.
+    pub async fn follow_fleet(self: Arc<Self>, lists: mpsc::UnboundedSender<ListNews>) {
+        let Some(mut news) = self.fleet().and_then(Fleet::news) else { return };
+        while let Some(news) = news.recv().await {
+            // Nobody listens when the gateway ends.
+            match news {
+                News::Changed(app, record) => self.changed(&app, &record),
+                News::Wanted(app) => self.wanted(&app),
+                News::Forgotten(_) => {}
+                News::Listed(entry) => drop(lists.send(ListNews::Listed(entry))),
+                News::Outdated(entry) => drop(lists.send(ListNews::Outdated(entry))),
+                News::Joined => {
+                    let lifecycle = self.clone();
+                    self.tasks.spawn(async move { lifecycle.agree_again().await });
+                    drop(lists.send(ListNews::Joined));
+                }
+                News::Lost => {
+                    for app in self.apps().values().filter(|app| app.state() == AppState::Stopping) {
+                        let (lifecycle, app) = (self.clone(), app.clone());
+                        self.tasks.spawn(async move { lifecycle.let_go(&app).await });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells the others which apps are used, for as long as the gateway runs.
+    pub async fn tell_what_is_used(self: Arc<Self>) {
+        let Some(every) = self.fleet().map(Fleet::flush_interval) else { return };
+        loop {
+            sleep(every).await;
+            let now = self.clock.now();
+            let apps = self.apps();
+            let used: Vec<_> = apps.values().filter_map(|app| used(app, now, every)).collect();
+            if let (Some(fleet), false) = (self.fleet(), used.is_empty())
+                && let Err(error) = fleet.used(&used).await
+            {
+                // Told again with the next.
+                log::debug!("what is used could not be told: {error}");
+                used.iter()
+                    .filter_map(|(id, _)| apps.get(id))
+                    .for_each(|app| app.flushed.store(0, Ordering::SeqCst));
+            }
+        }
+    }
+
+    fn changed(self: &Arc<Self>, id: &AppId, record: &Record) {
+        let Some(app) = self.apps().get(id).cloned() else { return };
+        if app.hear(record) {
+            let lifecycle = self.clone();
+            self.tasks.spawn(async move { lifecycle.catch_up(&app).await });
+        }
+    }
+
+    fn wanted(&self, id: &AppId) {
+        if let Some(app) = self.apps().get(id) {
+            app.wanted_elsewhere.store(true, Ordering::SeqCst);
+            app.more_held.notify_waiters();
+        }
+    }
+
+    /// Follows the latest record, whatever was heard in between.
+    pub(super) async fn catch_up(self: &Arc<Self>, app: &Arc<ManagedApp>) {
+        let _order = app.order.lock().await;
+        self.catch_up_in_order(app).await;
+    }
+
+    /// Only while `app.order` is held.
+    pub(super) async fn catch_up_in_order(self: &Arc<Self>, app: &Arc<ManagedApp>) {
+        while let Some(record) = app.behind() {
+            let wanted = app.held() > 0;
+            match follow(app.state(), wanted, &record, self.registry.me()) {
+                Follow::Stay => {}
+                Follow::Awake => self.awake_elsewhere(app),
+                Follow::Asleep => self.rests(app, AppState::Asleep, None),
+                Follow::Failed => self.rests(app, AppState::Failed, Some(self.failure_of(&record))),
+                Follow::Yield => {
+                    let idle = Duration::from_millis(record.idle.unwrap_or(0));
+                    match app.begin_stop(idle) {
+                        Ok(()) | Err(NotIdle::State(_)) => self.agree(app, record.epoch).await,
+                        Err(_) => self.veto(app, record.epoch).await,
+                    }
+                }
+                Follow::Agree => self.agree(app, record.epoch).await,
+                Follow::Veto => self.veto(app, record.epoch).await,
+            }
+        }
+    }
+
+    /// The app runs, and another gateway has seen it answer.
+    pub(super) fn awake_elsewhere(&self, app: &ManagedApp) {
+        let Some(endpoint) = app.known().endpoint.clone() else {
+            log::warn!("{}: it runs, and its address is not known here yet", app.id);
+            return;
+        };
+        app.reach(Some(self.reached(endpoint)));
+        app.cell.touch(self.clock.now());
+        let from = app.state();
+        if from != AppState::Awake && app.turn(from, AppState::Awake, Step::Ready, None) {
+            Event::Elsewhere(AppState::Awake).tell(&app.id);
+        }
+    }
+
+    fn rests(&self, app: &ManagedApp, to: AppState, failure: Option<Failure>) {
+        let from = app.state();
+        if from != to && app.turn(from, to, Step::Starting, failure) {
+            app.reach(None);
+            Event::Elsewhere(to).tell(&app.id);
+        }
+    }
+
+    /// What visitors of this gateway are told of a failure that another one met.
+    pub(super) fn failure_of(&self, record: &Record) -> Failure {
+        let now = self.fleet().map_or(record.since, Fleet::now);
+        let passed = Duration::from_millis(now.saturating_sub(record.since));
+        let reference = record.reference.clone().unwrap_or_default().into();
+        Failure { reference, retry_at: self.clock.now().after(record.back_off().saturating_sub(passed)) }
+    }
+
+    async fn agree(self: &Arc<Self>, app: &Arc<ManagedApp>, epoch: u64) {
+        let Some(fleet) = self.fleet() else { return };
+        if let Err(error) = fleet.agree(&app.id, epoch).await {
+            log::warn!("{}: its stop cannot be agreed to: {error}", app.id);
+        }
+        // Whoever comes from now on waits, and has the stop given up if that is still possible.
+        let (lifecycle, app) = (self.clone(), app.clone());
+        self.tasks.spawn(async move { lifecycle.want_back(&app, epoch).await });
+    }
+
+    /// Returns when the stop is over, or somebody came and its owner was asked to give it up.
+    async fn want_back(self: &Arc<Self>, app: &Arc<ManagedApp>, epoch: u64) {
+        tokio::select! {
+            () = app.wanted() => {}
+            () = until_not(app, epoch) => return,
+        }
+        self.veto(app, epoch).await;
+    }
+
+    async fn veto(&self, app: &Arc<ManagedApp>, epoch: u64) {
+        // The leader asks again when it may be idle, and that is later than it thought.
+        app.flushed.store(0, Ordering::SeqCst);
+        match self.registry.apply(&app.id, Change::Veto, Some(epoch)).await {
+            // The change is told to all, this gateway too.
+            Ok(_) => {}
+            Err(RegistryError::Misfit(record)) if record.told && record.state == AppState::Stopping => {
+                if let Some(fleet) = self.fleet() {
+                    fleet.want(&app.id).await;
+                }
+            }
+            Err(RegistryError::Misfit(_)) => {}
+            Err(error) => log::warn!("{}: its stop cannot be vetoed: {error}", app.id),
+        }
+    }
+
+    /// The registry is lost in the middle of another gateway's stop: nobody knows what becomes of it, and nobody waits for it.
+    /// If the app was stopped, its router will say so.
+    async fn let_go(&self, app: &ManagedApp) {
+        let _order = app.order.lock().await;
+        app.turn(AppState::Stopping, AppState::Awake, Step::Ready, None);
+    }
+
+    /// The registry can be used again: what happened meanwhile is told and heard, and what it has lost is restored.
+    async fn agree_again(self: &Arc<Self>) {
+        let Some(fleet) = self.fleet() else { return };
+        let apps: Vec<_> = self.apps().values().cloned().collect();
+        let ids: Vec<_> = apps.iter().map(|app| app.id.clone()).collect();
+        let records = match fleet.read_all(&ids).await {
+            Ok(records) => records,
+            // It is lost again, and will be joined again.
+            Err(error) => return log::warn!("what others have done cannot be read: {error}"),
+        };
+        for (app, record) in apps.into_iter().zip(records) {
+            let lifecycle = self.clone();
+            self.tasks.spawn(async move {
+                if let Err(error) = lifecycle.settle(&app, record).await {
+                    log::debug!("{}: its record cannot be settled now: {error}", app.id);
+                }
+            });
+        }
+    }
+
+    /// Makes the record and the cell agree: what this gateway has seen and could not tell counts, else the record does.
+    async fn settle(
+        self: &Arc<Self>,
+        app: &Arc<ManagedApp>,
+        record: Option<Record>,
+    ) -> Result<(), RegistryError> {
+        let _order = app.order.lock().await;
+        let running = app.state() == AppState::Awake;
+        let known = app.record().or_else(|| self.fleet()?.known(&app.id));
+        let lost = known.filter(|known| record.as_ref().is_none_or(|record| record.epoch < known.epoch));
+        let untold = app.untold.swap(false, Ordering::SeqCst);
+        let change = match (lost, &record) {
+            (Some(known), _) => Some(Change::Restore { known: Box::new(known), running }),
+            (None, None) => Some(Change::Found { running, by: self.me() }),
+            (None, Some(record)) => {
+                let settled = matches!(app.state(), AppState::Awake | AppState::Asleep | AppState::Failed);
+                let differs = settled && running != (record.state == AppState::Awake);
+                (untold && differs).then(|| Change::Found { running, by: self.me() })
+            }
+        };
+        let now = match change {
+            None => record,
+            Some(change) => match self.registry.apply(&app.id, change, None).await {
+                Ok(record) => {
+                    app.remember(&record);
+                    None
+                }
+                // Another was faster.
+                Err(RegistryError::Misfit(record)) => Some(*record),
+                Err(error) => {
+                    app.untold.store(untold, Ordering::SeqCst);
+                    return Err(error);
+                }
+            },
+        };
+        if let Some(record) = now {
+            app.hear(&record);
+            self.catch_up_in_order(app).await;
+        }
+        Ok(())
+    }
+
+    /// Gateways died or lost the registry in the middle of these apps' wakes and stops: the provider is asked what has become
+    /// of them. For the leader.
+    pub(super) async fn mend(self: &Arc<Self>, fleet: &dyn Fleet) -> Result<(), RegistryError> {
+        for id in fleet.abandoned().await? {
+            let Some(app) = self.apps().get(&id).cloned() else { continue };
+            let Some(record) = self.registry.read(&id).await? else { continue };
+            if !record.is_abandoned(fleet.now()) {
+                continue;
+            }
+            let running = match app.provider.status(&id.name).await {
+                Ok(AppStatus::Running | AppStatus::Unknown(_)) => true,
+                Ok(AppStatus::Stopped | AppStatus::Crashed(_)) => false,
+                // Neither: it is looked at again.
+                Ok(AppStatus::Starting | AppStatus::Stopping) => continue,
+                Err(error) => {
+                    log::warn!("{id}: what has become of it cannot be told: {error}");
+                    continue;
+                }
+            };
+            log::warn!(
+                "{id}: was left {} by a gateway that is gone; the provider says it runs: {running}",
+                record.state
+            );
+            let found = Change::Found { running, by: self.me() };
+            match self.registry.apply(&id, found, Some(record.epoch)).await {
+                // Told to all, this gateway too.
+                Ok(_) | Err(RegistryError::Misfit(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Renews the lease on `app` for as long as this gateway is at it. Returns once another has it.
+    pub(super) async fn keep(&self, app: &ManagedApp) {
+        let Some(fleet) = self.fleet() else { return std::future::pending().await };
+        let lease = fleet.lease();
+        loop {
+            sleep(lease / 3).await;
+            let renew = Change::Renew { by: self.me(), lease };
+            match self.registry.apply(&app.id, renew, None).await {
+                Err(RegistryError::Misfit(record)) => {
+                    app.hear(&record);
+                    return;
+                }
+                // A registry that is away keeps nobody from ending what was begun.
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
+}
+
+/// Returns once the record has another epoch.
+pub(super) async fn until_not(app: &ManagedApp, epoch: u64) {
+    loop {
+        let mut heard = std::pin::pin!(app.heard.notified());
+        // Before the look: what comes after it is heard.
+        heard.as_mut().enable();
+        if app.record().is_none_or(|record| record.epoch != epoch) {
+            return;
+        }
+        heard.await;
+    }
+}
+
+/// In how long `app` may be idle, if that is news to the others.
+fn used(app: &ManagedApp, now: Millis, slack: Duration) -> Option<(AppId, Duration)> {
+    if app.state() != AppState::Awake {
+        return None;
+    }
+    let last = if app.in_flight() > 0 { now } else { app.cell.last_activity() };
+    if app.flushed.swap(last.0, Ordering::SeqCst) >= last.0 {
+        return None;
+    }
+    let idle = app.settings().timeouts.idle.saturating_sub(now.since(last));
+    // Later rather than too early: it may be used again before this is told the next time.
+    Some((app.id.clone(), idle + slack))
+}
