@@ -121,6 +121,7 @@ impl Redis {
             let record = wire::read(app, &written)?.unwrap_or_else(|| Record::new(now));
             let next = match basis {
                 Some(epoch) if epoch != record.epoch => Err(()),
+                _ if matches!(change, Change::Restore { .. }) => record.apply(change, now).map_err(drop),
                 _ => restored(&record, known.as_ref(), now).apply(change, now).map_err(drop),
             };
             let Ok(next) = next else {
