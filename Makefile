@@ -5,7 +5,7 @@ CARGO ?= cargo
 # Colours at a terminal, unless the environment says otherwise.
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo demo-paas test check bench schema setup nextest clean
+.PHONY: help demo demo-paas test check bench schema setup setup-test nextest clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,7 +18,7 @@ demo-paas: setup ## the same in front of simulated platforms: Scalingo, Clever C
 	$(CARGO) build --release --locked --bin loir --example simulate
 	./scripts/demo-paas
 
-test: setup nextest ## run all tests
+test: setup-test nextest ## run all tests
 	$(CARGO) test --locked --doc
 	$(CARGO) nextest run --locked
 
@@ -36,6 +36,9 @@ schema: setup ## write conf/schema.json anew from the code
 
 setup:
 	@./scripts/setup
+
+setup-test:
+	@./scripts/setup test
 
 nextest:
 	@$(CARGO) nextest --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-nextest

@@ -274,7 +274,8 @@ impl Routes for Inner {
         if app.serves {
             let headers = vec![("sozu-id".into(), id)];
             let (id, region, run) = (app.id.clone(), app.zone.clone(), app.run);
-            return Routed::App(Serving { id, app: app.name.clone(), region, run, headers });
+            let app = app.name.clone();
+            return self.front.pass(Serving { id, app, region, run, headers });
         }
         match app.state {
             "SHOULD_BE_UP" => page(503, "Service Unavailable"),

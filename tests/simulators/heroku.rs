@@ -217,7 +217,7 @@ impl Routes for Inner {
         if app.serves {
             let headers = vec![("via".into(), "1.1 heroku-router".into())];
             let (id, app, run) = (app.id.clone(), app.name.clone(), app.run);
-            return Routed::App(Serving { id, app, region: "eu".into(), run, headers });
+            return self.front.pass(Serving { id, app, region: "eu".into(), run, headers });
         }
         if app.quantity("web") == 0 || app.web_is("crashed") || app.quota_exhausted {
             return Routed::Answer(broken());

@@ -31,6 +31,7 @@ mod scalingo_app;
 mod scalingo_builder;
 #[cfg(test)]
 mod tests;
+mod traffic;
 mod upstream;
 
 pub use api::{Answer, Call, Outage};
@@ -45,3 +46,4 @@ pub use platform::Platform;
 pub use router::{Serving, Visit};
 pub use scalingo::{REGIONS, Scalingo};
 pub use scalingo_builder::ScalingoApp;
+pub use traffic::Order;

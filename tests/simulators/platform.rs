@@ -7,6 +7,7 @@ use super::{
     due::Timing,
     fault::Fault,
     router::{Front, Visit},
+    traffic::Order,
 };
 
 /// A simulated platform. An app is meant by its name; where two of one name exist, by `<region or owner>/<name>`.
@@ -163,6 +164,21 @@ pub trait Platform: Send + Sync + 'static {
     /// Every answered request at the routers, oldest first.
     fn visits(&self) -> Vec<Visit> {
         self.front().visits()
+    }
+
+    /// Every call that would start or stop an app, as it arrived, oldest first. Only Scalingo's are noted.
+    fn orders(&self) -> Vec<Order> {
+        self.front().traffic.orders()
+    }
+
+    /// Forgets the orders until now.
+    fn clear_orders(&self) {
+        self.front().traffic.clear_orders();
+    }
+
+    /// How many of the app's requests and WebSockets are not over.
+    fn in_flight(&self, app: &str) -> usize {
+        self.front().traffic.in_flight(&self.id(app))
     }
 
     /// How many requests an app has answered, in all of its runs.

@@ -16,13 +16,14 @@ use tokio::time::Instant;
 use super::{
     api::Answer,
     door::{Cord, Door},
+    traffic::{Passage, Traffic},
     upstream,
 };
 
 /// Where a request goes.
 pub enum Routed {
-    /// To a running app.
-    App(Serving),
+    /// To a running app, where it is in flight from now on.
+    App(Serving, Passage),
     /// Nowhere: the router answers.
     Answer(Answer),
     /// The router waits for the app, so long at most, and then answers this.
@@ -69,12 +70,14 @@ pub struct Visit {
 pub struct Front {
     doors: Mutex<Vec<Door>>,
     visits: Mutex<Vec<Visit>>,
+    /// What is in flight at the apps behind.
+    pub traffic: Arc<Traffic>,
 }
 
 impl Front {
     /// Without a port yet.
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { doors: Mutex::default(), visits: Mutex::default() })
+        Arc::new(Self { doors: Mutex::default(), visits: Mutex::default(), traffic: Arc::default() })
     }
 
     /// Serves on a further port and returns which.
@@ -88,6 +91,12 @@ impl Front {
         let port = door.port();
         self.doors.lock().unwrap().push(door);
         port
+    }
+
+    /// To a running app.
+    pub fn pass(&self, serving: Serving) -> Routed {
+        let passage = self.traffic.enter(&serving.id);
+        Routed::App(serving, passage)
     }
 
     /// Every answered request, oldest first.
@@ -115,13 +124,13 @@ impl Front {
             }
         };
         let (response, app) = match routed {
-            Routed::App(serving) => {
-                let mut response = upstream::answer(&serving, request).await;
+            Routed::App(serving, passage) => {
+                let mut response = upstream::answer(&serving, &passage, request).await;
                 for (name, value) in &serving.headers {
                     let name = HeaderName::try_from(name).unwrap();
                     response.headers_mut().append(name, HeaderValue::try_from(value).unwrap());
                 }
-                (response, Some(serving))
+                (passage.until_sent(response), Some(serving))
             }
             Routed::Answer(answer) | Routed::Hold(_, answer) => (answer.response(), None),
         };

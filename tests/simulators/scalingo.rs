@@ -262,7 +262,8 @@ impl Routes for Inner {
                     .push(("set-cookie".into(), format!("sc-sticky-session=web-1; Domain={host}; Path=/")));
             }
             let (id, region, run) = (app.id.clone(), app.region.clone(), app.run);
-            return Routed::App(Serving { id, app: app.name.clone(), region, run, headers });
+            let app = app.name.clone();
+            return self.front.pass(Serving { id, app, region, run, headers });
         }
         match app.up && app.amount("web") == 0 {
             true => page(503, "no web container", "This application has no web front"),

@@ -13,6 +13,7 @@ use super::{
     api::{Answer, Asked, Control},
     scalingo::{Inner, REGIONS, World},
     scalingo_app::{App, Refused, Type},
+    traffic::Order,
 };
 
 impl Control for Inner {
@@ -151,6 +152,16 @@ impl Inner {
     }
 
     fn scale(&self, app: &mut App, wanted: &[(String, u32, Option<String>)]) -> Answer {
+        let in_flight = self.front.traffic.in_flight(&app.id);
+        let (at, start) = (Instant::now(), wanted.iter().any(|(_, amount, _)| *amount > 0));
+        let booting = app.booting;
+        let answer = self.scaled(app, wanted);
+        let (app, status) = (app.name.clone(), answer.status);
+        self.front.traffic.ordered(Order { at, app, start, status, in_flight, booting });
+        answer
+    }
+
+    fn scaled(&self, app: &mut App, wanted: &[(String, u32, Option<String>)]) -> Answer {
         match app.scale(wanted) {
             Ok(operation) => {
                 let body = json!({"containers": formation_json(app)});

@@ -16,17 +16,17 @@ use axum::{
 use futures_util::{StreamExt, stream};
 use serde_json::json;
 
-use super::{api::decode_query, router::Serving};
+use super::{api::decode_query, router::Serving, traffic::Passage};
 
 /// The app's answer.
-pub async fn answer(app: &Serving, request: Request) -> Response {
-    let mut response = behave(app, request).await;
+pub async fn answer(app: &Serving, passage: &Passage, request: Request) -> Response {
+    let mut response = behave(app, passage, request).await;
     let name = HeaderValue::try_from(&app.app).unwrap();
     response.headers_mut().insert(HeaderName::from_static("x-app"), name);
     response
 }
 
-async fn behave(app: &Serving, mut request: Request) -> Response {
+async fn behave(app: &Serving, passage: &Passage, mut request: Request) -> Response {
     let query = request.uri().query().map(decode_query).unwrap_or_default();
     let number = |name: &str, usual: u64| query.get(name).and_then(|text| text.parse().ok()).unwrap_or(usual);
     let [host, origin, accept] =
@@ -56,10 +56,16 @@ async fn behave(app: &Serving, mut request: Request) -> Response {
             Body::from_stream(chunks).into_response()
         }
         "/ws" => match request.extract_parts::<WebSocketUpgrade>().await {
-            Ok(upgrade) => upgrade.on_upgrade(async |mut socket| {
-                while let Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) = socket.recv().await {
-                    if socket.send(message).await.is_err() {
-                        return;
+            Ok(upgrade) => upgrade.on_upgrade({
+                let passage = passage.clone();
+                async move |mut socket| {
+                    let _in_flight = passage;
+                    while let Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) =
+                        socket.recv().await
+                    {
+                        if socket.send(message).await.is_err() {
+                            return;
+                        }
                     }
                 }
             }),

@@ -18,8 +18,13 @@ use loir::{
 use tokio::{io::AsyncReadExt, net::TcpStream};
 use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
 
+pub mod fleet;
+pub mod leash;
 pub mod paas;
 pub mod program;
+pub mod redis;
+pub mod sentinels;
+pub mod watch;
 pub mod wire;
 
 /// Waits until a condition holds, at most 20 seconds: enough for a busy machine, and no test waits longer than it must.
