@@ -20,6 +20,7 @@ mod cell;
 mod clever_cloud;
 mod config;
 mod fleet;
+mod fleet_faults;
 mod formation;
 mod heroku;
 mod holding;

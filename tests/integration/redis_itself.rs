@@ -11,6 +11,7 @@ use crate::{
 async fn a_redis_is_hurt_and_comes_back() {
     let mut redis = Redis::with().lasting().start().await;
     redis.text(&["SET", "loir:v1:x", "1"]).await;
+    assert!(redis.info("total_commands_processed").await >= 1);
     redis.restart().await;
     assert_eq!(redis.text(&["GET", "loir:v1:x"]).await.as_deref(), Some("1"));
     redis.freeze();

@@ -70,11 +70,6 @@ impl Plan {
         self
     }
 
-    /// A further line under `server`.
-    pub fn server(self, line: &str) -> Self {
-        self.change(|setup| setup.server(line))
-    }
-
     /// A further line under `defaults`.
     pub fn defaults(self, line: &str) -> Self {
         self.change(|setup| setup.defaults(line))
@@ -88,6 +83,12 @@ impl Plan {
     /// They share this Redis, under the prefix `loir`.
     pub fn sharing(self, redis: &Redis) -> Self {
         self.sharing_at(&redis.url())
+    }
+
+    /// Under another prefix than `loir`.
+    pub fn prefixed(mut self, prefix: &str) -> Self {
+        self.registry = self.registry.replace("prefix: loir", &format!("prefix: {prefix}"));
+        self
     }
 
     /// They share the Redis at this address, be it there or not.
@@ -228,11 +229,16 @@ impl Fleet {
     /// Whether all that run say of an app that it is in this state.
     pub async fn agrees(&self, app: &str, state: &str) -> bool {
         for number in 0..self.size() {
-            if self.members[number].leash.is_some() && self.tells(number, app).await["state"] != state {
+            if self.runs(number) && self.tells(number, app).await["state"] != state {
                 return false;
             }
         }
         true
+    }
+
+    /// Whether it was neither ended nor killed.
+    pub fn runs(&self, of: usize) -> bool {
+        self.members[of].leash.is_some()
     }
 
     /// Kills one as no program can prevent.

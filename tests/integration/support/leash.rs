@@ -45,10 +45,6 @@ impl Leash {
         Self { shell, process }
     }
 
-    pub fn process(&self) -> u32 {
-        self.process
-    }
-
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.process.cast_signed()), signal).unwrap();
     }

@@ -37,11 +37,6 @@ impl Setup {
         self.option("--appendonly yes --appendfsync always")
     }
 
-    /// `DEBUG SLEEP` and its like are allowed.
-    pub fn debug(self) -> Self {
-        self.option("--enable-debug-command yes")
-    }
-
     /// Starts it on a free port, with a folder of its own.
     pub async fn start(self) -> Redis {
         let redis = self.absent();
@@ -227,7 +222,7 @@ impl Redis {
     }
 
     /// Waits until it answers, also that it is not loading.
-    async fn answers(&self) {
+    pub async fn answers(&self) {
         crate::eventually!(self.command(&["PING"]).await.is_ok(), "redis-server answers\n{}", self.log());
     }
 }

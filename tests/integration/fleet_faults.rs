@@ -1,0 +1,364 @@
+//! What a fleet does while its Redis, or one of its own, is hurt.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::task::JoinHandle;
+
+use crate::{
+    eventually,
+    fleet::{all_joined, gateways, record},
+    simulators::Platform,
+    support::{
+        fleet::{Fleet, fleet, knob, seconds},
+        redis::Redis,
+        sentinels::Sentinels,
+    },
+};
+
+/// Requests to running apps, one after the other at every gateway, until it ends.
+struct Traffic {
+    over: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
+    clients: Vec<JoinHandle<Vec<String>>>,
+}
+
+impl Traffic {
+    fn begin(fleet: &Arc<Fleet>, apps: &[&'static str]) -> Self {
+        let (over, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let pairs = apps.iter().flat_map(|app| (0..fleet.size()).map(move |of| (of, *app)));
+        let clients = pairs.map(|(of, app)| {
+            let (fleet, over, answered) = (fleet.clone(), over.clone(), answered.clone());
+            tokio::spawn(async move {
+                let mut failed = Vec::new();
+                while !over.load(Ordering::Relaxed) {
+                    match fleet.status(of, app, "/r").await {
+                        200 => drop(answered.fetch_add(1, Ordering::Relaxed)),
+                        status => failed.push(format!("{status} from {of} for {app}")),
+                    }
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                failed
+            })
+        });
+        Self { clients: clients.collect(), over, answered }
+    }
+
+    /// Waits until so many more were answered.
+    async fn goes_on(&self, requests: usize) {
+        let before = self.answered.load(Ordering::Relaxed);
+        eventually!(self.answered.load(Ordering::Relaxed) >= before + requests, "traffic goes on");
+    }
+
+    /// Ends it; what was not answered 200.
+    async fn end(self) -> Vec<String> {
+        self.over.store(true, Ordering::Relaxed);
+        let mut failed = Vec::new();
+        for client in self.clients {
+            failed.extend(client.await.unwrap());
+        }
+        failed
+    }
+}
+
+/// How often each gateway has joined.
+fn joins(fleet: &Fleet) -> Vec<usize> {
+    (0..fleet.size()).map(|of| fleet.log(of).matches("joined the fleet").count()).collect()
+}
+
+/// Waits until all know that Redis is away.
+async fn all_blind(fleet: &Fleet) {
+    for of in 0..fleet.size() {
+        fleet.says(of, "the registry is lost").await;
+    }
+}
+
+/// Three gateways under steady traffic to two running apps; Redis goes away and comes back.
+async fn away_and_back(harm: impl AsyncFnOnce(&mut Redis), back: impl AsyncFnOnce(&mut Redis)) {
+    let mut redis = Redis::with().lasting().start().await;
+    let plan = gateways(3, &redis).await.running(["shop", "blog", "idle"]).apps(["late"]);
+    let fleet = Arc::new(plan.defaults("idle_timeout: 3s").start().await);
+    all_joined(&fleet).await;
+    let traffic = Traffic::begin(&fleet, &["shop", "blog"]);
+    traffic.goes_on(50).await;
+    // Nobody comes for this one from now on.
+    assert_eq!(fleet.status(0, "idle", "/r").await, 200);
+    let before = (joins(&fleet), fleet.platform.stops("idle"));
+    harm(&mut redis).await;
+    all_blind(&fleet).await;
+    assert_eq!(fleet.status(1, "late", "/r").await, 200, "wakes go on\n{}", fleet.logs());
+    let away = seconds("LOIR_AWAY_SECONDS", 5);
+    tokio::time::sleep(away).await;
+    // Not even the idle one was stopped, although its time was over; but a stop may have begun before.
+    assert_eq!(fleet.platform.stops("idle"), before.1, "stopped while blind\n{}", fleet.logs());
+    assert_eq!(fleet.stops_asked().len(), before.1, "stopped while blind\n{}", fleet.logs());
+    back(&mut redis).await;
+    let returned = Instant::now();
+    eventually!(
+        joins(&fleet).iter().zip(&before.0).all(|(now, before)| now > before),
+        "all join again\n{}",
+        fleet.logs()
+    );
+    eventually!(fleet.agrees("late", "awake").await, "all know what one has woken\n{}", fleet.logs());
+    eventually!(record(&redis, "late").await.is_some_and(|record| record["state"] == "awake"));
+    println!("agreed {:?} after Redis came back", returned.elapsed());
+    traffic.goes_on(50).await;
+    assert_eq!(traffic.end().await, Vec::<String>::new(), "requests failed");
+    assert_eq!((fleet.platform.stops("shop"), fleet.platform.stops("blog")), (0, 0));
+    assert_eq!(fleet.starts_asked("late").len(), 1);
+    assert!(fleet.busy_stops().is_empty());
+    // And it works again: the idle ones fall asleep.
+    eventually!(fleet.platform.stops("idle") == before.1 + 1, "idle\n{}", fleet.logs());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_killed_and_started_again_costs_no_request_and_no_stop() {
+    away_and_back(async |redis| redis.kill().await, async |redis| redis.restart().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_frozen_costs_no_request_and_no_stop() {
+    away_and_back(async |redis| redis.freeze(), async |redis| redis.thaw()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_that_answers_nobody_costs_no_request_and_no_stop() {
+    // In this mode not even CLIENT UNPAUSE is taken: it lasts as long as it was told at first.
+    let pause = seconds("LOIR_AWAY_SECONDS", 5) + Duration::from_secs(3);
+    let harm = async |redis: &mut Redis| redis.pause_clients(pause).await;
+    let back = async |redis: &mut Redis| redis.answers().await;
+    away_and_back(harm, back).await;
+}
+
+/// The holder of a wake's lease stands still, at one of two moments, until the lease is long over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_stands_still_in_the_middle_of_a_wake_causes_a_second_start_at_most() {
+    let redis = Redis::start().await;
+    let plan = fleet(3).await.sharing(&redis).registry("lease: 1s").registry("response_timeout: 500ms");
+    let plan = plan.registry("flush_interval: 200ms").defaults("idle_timeout: 500ms").apps(["shop"]);
+    plan.platform().set_boot("shop", Duration::from_millis(400));
+    let fleet = Arc::new(plan.start().await);
+    all_joined(&fleet).await;
+    let mut epoch = 0;
+    // Fifty in `benchmarks/`.
+    for round in 1..=knob("LOIR_FROZEN_ROUNDS", 8) as usize {
+        let (holder, others) = (round % 3, [(round + 1) % 3, (round + 2) % 3]);
+        let ask = |of: usize| {
+            let fleet = fleet.clone();
+            tokio::spawn(async move { fleet.status(of, "shop", "/r").await })
+        };
+        let first = ask(holder);
+        if round.is_multiple_of(2) {
+            eventually!(!fleet.starts_asked("shop").is_empty());
+        } else {
+            eventually!(record(&redis, "shop").await.is_some_and(|record| record["state"] == "waking"));
+        }
+        fleet.freeze(holder);
+        let frozen = Instant::now();
+        let rest = others.map(ask);
+        for request in rest {
+            // Whoever waits is answered without the one that stands still.
+            let answer = tokio::time::timeout(Duration::from_secs(20), request).await;
+            assert_eq!(answer.expect("answered").unwrap(), 200, "in round {round}\n{}", fleet.logs());
+        }
+        tokio::time::sleep(Duration::from_millis(1500).saturating_sub(frozen.elapsed())).await;
+        fleet.thaw(holder);
+        assert_eq!(first.await.unwrap(), 200, "in round {round}\n{}", fleet.logs());
+        let mut latest = async || {
+            let now = record(&redis, "shop").await.unwrap()["epoch"].as_u64().unwrap();
+            assert!(now >= epoch, "in round {round} the epoch went from {epoch} to {now}");
+            epoch = now;
+        };
+        latest().await;
+        eventually!(
+            {
+                latest().await;
+                fleet.platform.state("shop") == "stopped" && fleet.agrees("shop", "asleep").await
+            },
+            "asleep after round {round}\n{}",
+            fleet.logs()
+        );
+        let starts = fleet.starts_asked("shop").len();
+        assert!((1..=2).contains(&starts), "{starts} starts in round {round}\n{}", fleet.logs());
+        assert!(fleet.busy_stops().is_empty(), "in round {round}\n{}", fleet.logs());
+        fleet.platform.clear_orders();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_is_killed_in_the_middle_of_a_wake_is_replaced_without_a_second_start() {
+    let redis = Redis::start().await;
+    let plan = gateways(3, &redis).await.apps(["shop"]);
+    plan.platform().set_boot("shop", Duration::from_secs(1));
+    let mut fleet = plan.start().await;
+    all_joined(&fleet).await;
+    let lost = tokio::spawn(fleet.get(0, "shop", "/r").send());
+    eventually!(fleet.starts_asked("shop").len() == 1);
+    fleet.kill(0).await;
+    let (second, third) = tokio::join!(fleet.status(1, "shop", "/r"), fleet.status(2, "shop", "/r"));
+    assert_eq!((second, third), (200, 200), "{}", fleet.logs());
+    assert!(lost.await.unwrap().is_err(), "the one at the killed gateway");
+    assert_eq!(fleet.starts_asked("shop").len(), 1, "{}", fleet.logs());
+    eventually!(
+        record(&redis, "shop").await.is_some_and(|record| record["state"] == "awake"),
+        "{}",
+        fleet.logs()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_that_comes_back_empty_is_told_again_what_ran() {
+    let mut redis = Redis::start().await;
+    let plan = gateways(2, &redis).await.app("shop", &[("web", 2), ("worker", 2)]).running(["blog"]);
+    let fleet = plan.defaults("idle_timeout: 1s").start().await;
+    all_joined(&fleet).await;
+    eventually!(fleet.platform.state("shop") == "stopped", "idle\n{}", fleet.logs());
+    eventually!(fleet.agrees("shop", "asleep").await, "{}", fleet.logs());
+    let known = record(&redis, "shop").await.unwrap();
+    assert!(known["formation"].to_string().contains("worker"), "{known}");
+    let before = joins(&fleet);
+    redis.restart_empty().await;
+    eventually!(joins(&fleet).iter().zip(&before).all(|(now, before)| now > before), "{}", fleet.logs());
+    eventually!(
+        record(&redis, "shop").await.is_some_and(|record| record["formation"] == known["formation"]),
+        "told again\n{}",
+        fleet.logs()
+    );
+    assert!(record(&redis, "shop").await.unwrap()["epoch"].as_u64() >= known["epoch"].as_u64());
+    assert_eq!(fleet.status(1, "shop", "/r").await, 200);
+    let runs = fleet.platform.formation("shop");
+    assert_eq!((runs["web"], runs["worker"]), (2, 2), "{}", fleet.logs());
+    assert_eq!(fleet.starts_asked("shop").len(), 1);
+}
+
+/// Redis takes no write any more, and then it does again: apps are served and woken meanwhile, and none is stopped.
+async fn no_writes(harm: impl AsyncFnOnce(&Redis), back: impl AsyncFnOnce(&Redis), said: &str) {
+    let redis = Redis::start().await;
+    let plan = gateways(2, &redis).await.running(["shop"]).apps(["late"]).defaults("idle_timeout: 2s");
+    let fleet = Arc::new(plan.start().await);
+    all_joined(&fleet).await;
+    let traffic = Traffic::begin(&fleet, &["shop"]);
+    traffic.goes_on(20).await;
+    harm(&redis).await;
+    all_blind(&fleet).await;
+    for of in 0..2 {
+        fleet.says(of, said).await;
+    }
+    assert_eq!(fleet.status(0, "late", "/r").await, 200, "wakes go on\n{}", fleet.logs());
+    // Longer than the idle time.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(fleet.stops_asked().len(), 0, "nobody stops\n{}", fleet.logs());
+    back(&redis).await;
+    eventually!(fleet.agrees("late", "awake").await || fleet.platform.stops("late") == 1, "{}", fleet.logs());
+    eventually!(fleet.platform.stops("late") == 1, "idle, and stopped again\n{}", fleet.logs());
+    assert_eq!(traffic.end().await, Vec::<String>::new());
+    assert_eq!((fleet.platform.stops("shop"), fleet.busy_stops().len()), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_redis_costs_no_request_and_no_stop() {
+    let (harm, back) =
+        (async |redis: &Redis| redis.is_full(true).await, async |redis: &Redis| redis.is_full(false).await);
+    no_writes(harm, back, "give it more memory").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_became_a_replica_costs_no_request_and_no_stop() {
+    let harm = async |redis: &Redis| redis.is_read_only(true).await;
+    let back = async |redis: &Redis| redis.is_read_only(false).await;
+    no_writes(harm, back, "this is a replica").await;
+}
+
+/// The gateways begin without Redis, serve what they can, and join when it is there.
+async fn joins_later(url: &str, said: &str, back: impl AsyncFnOnce() -> Redis) {
+    let plan = fleet(2).await.sharing_at(url).registry("lease: 2s").registry("flush_interval: 200ms");
+    let fleet = plan.running(["shop"]).apps(["late"]).defaults("idle_timeout: 1s").start().await;
+    for of in 0..2 {
+        fleet.says(of, said).await;
+        assert_eq!(fleet.status(of, "shop", "/r").await, 200, "{}", fleet.logs());
+        assert!(!fleet.log(of).contains("sesame"), "no password is ever said");
+    }
+    assert_eq!(fleet.status(0, "late", "/r").await, 200, "{}", fleet.logs());
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(fleet.stops_asked().len(), 0, "nobody stops\n{}", fleet.logs());
+    let redis = back().await;
+    all_joined(&fleet).await;
+    eventually!(
+        record(&redis, "shop").await.is_some() && record(&redis, "late").await.is_some(),
+        "{}",
+        fleet.logs()
+    );
+    eventually!(fleet.platform.stops("shop") == 1 && fleet.platform.stops("late") == 1, "{}", fleet.logs());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gateways_begin_without_redis_and_join_when_it_is_there() {
+    let absent = Redis::with().absent();
+    joins_later(&absent.url(), "cannot be used", async || absent.begin().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gateways_begin_with_a_redis_that_hangs_and_join_when_it_answers() {
+    let redis = Redis::start().await;
+    redis.freeze();
+    let url = redis.url();
+    let back = async || {
+        redis.thaw();
+        redis
+    };
+    joins_later(&url, "cannot be used", back).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gateways_begin_with_a_wrong_password_say_so_and_join_when_it_is_right() {
+    let redis = Redis::with().password("open-sesame").start().await;
+    let url = redis.url().replace("open-sesame", "close-sesame");
+    let back = async || {
+        redis.text(&["ACL", "SETUSER", "default", ">close-sesame"]).await;
+        redis
+    };
+    joins_later(&url, "check the user name and password", back).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failover_that_loses_writes_costs_a_moment() {
+    let mut sentinels = Sentinels::start().await;
+    let plan =
+        fleet(3).await.sharing_at(&sentinels.url()).registry("lease: 2s").registry("flush_interval: 200ms");
+    let plan = plan.running(["shop"]).apps(["early", "late", "last"]).defaults("idle_timeout: 4s");
+    let fleet = Arc::new(plan.start().await);
+    all_joined(&fleet).await;
+    let traffic = Traffic::begin(&fleet, &["shop"]);
+    assert_eq!(fleet.status(0, "early", "/r").await, 200);
+    let before = joins(&fleet);
+    sentinels.cut_replication().await;
+    // What is remembered of this one is lost with the first Redis.
+    assert_eq!(fleet.status(0, "late", "/r").await, 200);
+    sentinels.fail_over().await;
+    let over = Instant::now();
+    eventually!(joins(&fleet).iter().zip(&before).all(|(now, before)| now > before), "{}", fleet.logs());
+    for of in 0..3 {
+        for app in ["early", "late", "last"] {
+            assert_eq!(fleet.status(of, app, "/r").await, 200, "{app} at {of}\n{}", fleet.logs());
+        }
+    }
+    println!("the fleet went on {:?} after the failover", over.elapsed());
+    assert_eq!(traffic.end().await, Vec::<String>::new());
+    for app in ["early", "late", "last"] {
+        assert_eq!(fleet.starts_asked(app).len(), 1 + fleet.platform.stops(app), "{app}\n{}", fleet.logs());
+    }
+    assert!(fleet.busy_stops().is_empty(), "{}", fleet.logs());
+    // And it works again: what nobody uses falls asleep.
+    eventually!(
+        ["early", "late", "last", "shop"].iter().all(|app| fleet.platform.stops(app) >= 1),
+        "{}",
+        fleet.logs()
+    );
+    let there = record(&sentinels.second, "late").await;
+    assert!(there.is_some(), "it is remembered where the primary is now");
+}
