@@ -211,6 +211,60 @@ async fn a_gateway_that_is_killed_in_the_middle_of_a_wake_is_replaced_without_a_
     );
 }
 
+/// The leader dies at a place in the middle of a stop or a wake of its own.
+async fn dies_at(place: &str) {
+    let redis = Redis::start().await;
+    let plan = gateways(3, &redis).await.first_leads().env(0, "LOIR_DIE_AT", place);
+    let plan = plan.app("shop", &[("web", 2), ("worker", 2)]).defaults("idle_timeout: 500ms");
+    if place.starts_with("wake") {
+        plan.platform().stop_by_hand("shop");
+    }
+    let mut fleet = plan.start().await;
+    let waits = place.starts_with("wake").then(|| tokio::spawn(fleet.get(0, "shop", "/r").send()));
+    fleet.dies(0).await;
+    let died = Instant::now();
+    if let Some(request) = waits {
+        assert!(request.await.unwrap().is_err(), "it died with the gateway");
+    }
+    let agree = async |there: &str, here: &str| {
+        fleet.platform.state("shop") == there
+            && record(&redis, "shop").await.is_some_and(|one| one["state"] == here)
+    };
+    eventually!(
+        agree("stopped", "asleep").await || agree("running", "awake").await,
+        "{place}: the registry says what is true: {:?}\n{}",
+        record(&redis, "shop").await,
+        fleet.logs()
+    );
+    println!("{place}: agreed after {:?}", died.elapsed());
+    eventually!(agree("stopped", "asleep").await, "{place}: nobody uses it\n{}", fleet.logs());
+    eventually!(fleet.agrees("shop", "asleep").await, "{place}\n{}", fleet.logs());
+    assert_eq!(fleet.status(2, "shop", "/r").await, 200, "{place}\n{}", fleet.logs());
+    if place.starts_with("stop") {
+        let runs = fleet.platform.formation("shop");
+        assert_eq!((runs["web"], runs["worker"]), (2, 2), "{place}\n{}", fleet.logs());
+    }
+    assert!(
+        fleet.busy_stops().is_empty() && fleet.starts_in_flight("shop") == 0,
+        "{place}\n{}",
+        fleet.logs()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_dies_at_any_step_of_a_stop_leaves_nothing_wrong_behind() {
+    for place in ["stop:begun", "stop:agreed", "stop:saved", "stop:stopped", "stop:done"] {
+        dies_at(place).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_dies_at_any_step_of_a_wake_leaves_nothing_wrong_behind() {
+    for place in ["wake:begun", "wake:started"] {
+        dies_at(place).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_that_comes_back_empty_is_told_again_what_ran() {
     let mut redis = Redis::start().await;

@@ -29,6 +29,7 @@ pub struct Plan {
     platform: Scalingo,
     env: Vec<Vec<(String, String)>>,
     program: Option<(usize, Vec<String>)>,
+    first_leads: bool,
 }
 
 /// So many gateways in front of one Scalingo, whose quota is no matter; each idle for an hour before apps sleep, unless told
@@ -43,6 +44,7 @@ pub async fn fleet(size: usize) -> Plan {
         platform,
         env: vec![Vec::new(); size],
         program: None,
+        first_leads: false,
     }
 }
 
@@ -103,7 +105,13 @@ impl Plan {
         self
     }
 
-    /// A variable for one of them, or more than one.
+    /// The others begin when the first one leads.
+    pub fn first_leads(mut self) -> Self {
+        self.first_leads = true;
+        self
+    }
+
+    /// A variable for one of them.
     pub fn env(mut self, of: usize, name: &str, value: &str) -> Self {
         self.env[of].push((name.into(), value.into()));
         self
@@ -126,28 +134,23 @@ impl Plan {
         let setup = self.setup.take().unwrap();
         let setup = if registry.is_empty() { setup } else { setup.top(registry.trim_end()) };
         let folder = tempfile::tempdir().unwrap();
-        let members: Vec<_> = (0..self.size)
-            .map(|number| {
-                let home = folder.path().join(number.to_string());
-                std::fs::create_dir(&home).unwrap();
-                let address = SocketAddr::from(([127, 0, 0, 1], lasting_port()));
-                std::fs::write(home.join("loir.yaml"), setup.yaml(&home, address)).unwrap();
-                let words =
-                    self.program.as_ref().filter(|(of, _)| *of == number).map(|(_, words)| words.clone());
-                let mut words = words.unwrap_or_default();
-                words.push(env!("CARGO_BIN_EXE_loir").into());
-                let member = Member {
-                    words,
-                    env: self.env[number].clone(),
-                    home,
-                    address,
-                    leash: None,
-                    client: client(),
-                };
-                member.begun()
-            })
-            .collect();
-        let fleet = Fleet { members, platform: self.platform, _folder: folder };
+        let mut fleet = Fleet { members: Vec::new(), platform: self.platform, folder };
+        for number in 0..self.size {
+            let home = fleet.folder.path().join(number.to_string());
+            std::fs::create_dir(&home).unwrap();
+            let address = SocketAddr::from(([127, 0, 0, 1], lasting_port()));
+            std::fs::write(home.join("loir.yaml"), setup.yaml(&home, address)).unwrap();
+            let starter = self.program.as_ref().filter(|(of, _)| *of == number);
+            let mut words = starter.map(|(_, words)| words.clone()).unwrap_or_default();
+            words.push(env!("CARGO_BIN_EXE_loir").into());
+            let env = self.env[number].clone();
+            let mut member = Member { words, env, home, address, leash: None, client: client() };
+            member.begin();
+            fleet.members.push(member);
+            if self.first_leads && number == 0 {
+                fleet.says(0, "leads the fleet").await;
+            }
+        }
         for number in 0..fleet.size() {
             fleet.listens(number).await;
         }
@@ -166,11 +169,6 @@ struct Member {
 }
 
 impl Member {
-    fn begun(mut self) -> Self {
-        self.begin();
-        self
-    }
-
     fn begin(&mut self) {
         let config = self.home.join("loir.yaml");
         let mut args: Vec<&str> = self.words[1..].iter().map(String::as_str).collect();
@@ -188,7 +186,7 @@ impl Member {
 pub struct Fleet {
     members: Vec<Member>,
     pub platform: Scalingo,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Fleet {
@@ -246,6 +244,12 @@ impl Fleet {
         if let Some(leash) = self.members[of].leash.take() {
             leash.kill().await;
         }
+    }
+
+    /// Waits until one has died by itself.
+    pub async fn dies(&mut self, of: usize) {
+        let leash = self.members[of].leash.take().expect("a gateway that runs");
+        crate::eventually!(!leash.is_alive(), "gateway {of} dies, after\n{}", self.logs());
     }
 
     /// Tells one to end and waits until it has.
