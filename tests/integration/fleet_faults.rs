@@ -369,6 +369,21 @@ async fn gateways_begin_with_a_redis_that_hangs_and_join_when_it_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn gateways_begin_with_a_redis_that_reads_its_disk_and_join_when_it_has() {
+    let mut redis = Redis::with().slow_to_load().start().await;
+    for number in 0..100 {
+        redis.text(&["SET", &format!("somebody:{number}"), &"x".repeat(2000)]).await;
+    }
+    redis.text(&["SAVE"]).await;
+    redis.begin_again().await;
+    joins_later(&redis.url(), "it is reading its data from the disk", async || {
+        redis.answers().await;
+        redis
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn gateways_begin_with_a_wrong_password_say_so_and_join_when_it_is_right() {
     let redis = Redis::with().password("open-sesame").start().await;
     let url = redis.url().replace("open-sesame", "close-sesame");

@@ -72,3 +72,16 @@ async fn sentinels_fail_over_and_what_was_not_replicated_is_lost() {
     assert_eq!(all.second.text(&["GET", "late"]).await, None);
     assert!(all.second.text(&["SET", "later", "1"]).await.is_some());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_reads_its_disk_says_so() {
+    let mut redis = Redis::with().slow_to_load().start().await;
+    for number in 0..20 {
+        redis.text(&["SET", &number.to_string(), &"x".repeat(2000)]).await;
+    }
+    redis.text(&["SAVE"]).await;
+    redis.begin_again().await;
+    eventually!(redis.command(&["GET", "1"]).await.is_err_and(|error| error.to_string().contains("load")));
+    redis.answers().await;
+    assert!(redis.text(&["GET", "1"]).await.is_some());
+}

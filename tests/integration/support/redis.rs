@@ -37,6 +37,12 @@ impl Setup {
         self.option("--appendonly yes --appendfsync always")
     }
 
+    /// Every key that was written down with SAVE takes it 100 ms at a start, while it answers that it is loading.
+    pub fn slow_to_load(self) -> Self {
+        let slow = self.option("--key-load-delay 100000 --loading-process-events-interval-bytes 1024");
+        slow.option("--rdbcompression no")
+    }
+
     /// Starts it on a free port, with a folder of its own.
     pub async fn start(self) -> Redis {
         let redis = self.absent();
@@ -198,9 +204,14 @@ impl Redis {
 
     /// Killed, if it was not yet, and started again on the same port with what it wrote down: nothing, unless it is `lasting`.
     pub async fn restart(&mut self) {
+        self.begin_again().await;
+        self.answers().await;
+    }
+
+    /// The same, without waiting until it has read what it wrote down.
+    pub async fn begin_again(&mut self) {
         self.kill().await;
         self.leash = Some(begin(&self.setup, self.port, self.folder.path().to_owned()));
-        self.answers().await;
     }
 
     /// The same, without anything of what it had.
