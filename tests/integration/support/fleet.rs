@@ -279,7 +279,14 @@ impl Fleet {
     /// Waits until it accepts connections.
     pub async fn listens(&self, of: usize) {
         crate::eventually!(
-            tokio::net::TcpStream::connect(self.address(of)).await.is_ok(),
+            {
+                assert!(
+                    self.members[of].leash().is_alive(),
+                    "gateway {of} has ended, after\n{}",
+                    self.log(of)
+                );
+                tokio::net::TcpStream::connect(self.address(of)).await.is_ok()
+            },
             "gateway {of} listens, after\n{}",
             self.log(of)
         );
