@@ -226,42 +226,53 @@ impl Lifecycle {
     async fn settle(
         self: &Arc<Self>,
         app: &Arc<ManagedApp>,
-        record: Option<Record>,
+        mut record: Option<Record>,
     ) -> Result<(), RegistryError> {
         let _order = app.order.lock().await;
-        let running = app.state() == AppState::Awake;
-        let known = app.record().or_else(|| self.fleet()?.known(&app.id));
-        let lost = known.filter(|known| record.as_ref().is_none_or(|record| record.epoch < known.epoch));
-        let untold = app.untold.swap(false, Ordering::SeqCst);
-        let change = match (lost, &record) {
-            (Some(known), _) => Some(Change::Restore { known: Box::new(known), running }),
-            (None, None) => Some(Change::Found { running, by: self.me() }),
-            (None, Some(record)) => {
-                let settled = matches!(app.state(), AppState::Awake | AppState::Asleep | AppState::Failed);
-                let differs = settled && running != (record.state == AppState::Awake);
-                (untold && differs).then(|| Change::Found { running, by: self.me() })
+        let untold = app.untold.load(Ordering::SeqCst);
+        // Others settle the same app now: whoever is not the first looks at what the first has made of it.
+        while let Some((change, basis)) = self.to_tell(app, record.as_ref(), untold).await {
+            match self.registry.apply(&app.id, change, basis).await {
+                Ok(told) => {
+                    app.remember(&told);
+                    app.untold.store(false, Ordering::SeqCst);
+                    return Ok(());
+                }
+                Err(RegistryError::Misfit(there)) if record.as_ref() != Some(&there) => record = Some(*there),
+                Err(RegistryError::Misfit(_)) => break,
+                Err(error) => return Err(error),
             }
-        };
-        let now = match change {
-            None => record,
-            Some(change) => match self.registry.apply(&app.id, change, None).await {
-                Ok(record) => {
-                    app.remember(&record);
-                    None
-                }
-                // Another was faster.
-                Err(RegistryError::Misfit(record)) => Some(*record),
-                Err(error) => {
-                    app.untold.store(untold, Ordering::SeqCst);
-                    return Err(error);
-                }
-            },
-        };
-        if let Some(record) = now {
+        }
+        app.untold.store(false, Ordering::SeqCst);
+        if let Some(record) = record {
             app.hear(&record);
             self.catch_up_in_order(app).await;
         }
         Ok(())
+    }
+
+    /// What the registry is yet to be told of an app whose record is `there`, and the epoch that this is decided on.
+    async fn to_tell(
+        &self,
+        app: &ManagedApp,
+        there: Option<&Record>,
+        untold: bool,
+    ) -> Option<(Change, Option<u64>)> {
+        let running = app.state() == AppState::Awake;
+        let known = app.record().or_else(|| self.fleet()?.known(&app.id));
+        let lost = known.filter(|known| there.is_none_or(|there| there.epoch < known.epoch));
+        if let Some(known) = lost {
+            return Some((Change::Restore { known: Box::new(known), running }, None));
+        }
+        let found = Change::Found { running, by: self.me() };
+        let Some(there) = there else { return Some((found, Some(0))) };
+        let settled = matches!(app.state(), AppState::Awake | AppState::Asleep | AppState::Failed);
+        if !untold || !settled || running == (there.state == AppState::Awake) {
+            return None;
+        }
+        // It was seen to end here, and another gateway may have woken it since.
+        let ended = running || !matches!(app.provider.status(&app.id.name).await, Ok(AppStatus::Running));
+        ended.then_some((found, Some(there.epoch)))
     }
 
     /// Gateways died or lost the registry in the middle of these apps' wakes and stops: the provider is asked what has become

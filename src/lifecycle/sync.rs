@@ -332,7 +332,7 @@ impl Lifecycle {
                 app.turn(AppState::Asleep, AppState::Awake, Step::Ready, None);
                 Event::Adopted.tell(&app.id);
             }
-            (None, None) => app.untold.store(true, Ordering::SeqCst),
+            (None, None) => {}
         }
         app
     }
