@@ -22,6 +22,7 @@ mod config;
 mod formation;
 mod heroku;
 mod holding;
+mod listing;
 mod origin;
 mod paas;
 mod platform;
