@@ -75,13 +75,15 @@ struct Scalingo {
     /// The entry's name, for logs.
     name: Arc<str>,
     regions: OnceCell<Vec<Arc<Region>>>,
-    /// By name and address: each region that was listed or learned, so that all share what it says.
-    met: Arc<Mutex<HashMap<(String, String), Arc<Region>>>>,
+    met: Arc<Mutex<Met>>,
     /// Which app a name means, as of the listing that was learned last.
     apps: ArcSwap<HashMap<String, Place>>,
     /// The platform wants one operation to end before the next begins; two at a time have been found to work.
     stops: Semaphore,
 }
+
+/// By name and address: each region that was listed or learned, so that all share what it says.
+type Met = HashMap<(String, String), Arc<Region>>;
 
 /// Where an app is: its region, its name there, and where it is reached.
 #[derive(Clone)]
@@ -114,6 +116,7 @@ impl Scalingo {
         self.config.paas.api_url.clone().unwrap_or_else(usual)
     }
 
+    /// The region of this name at this address, the same for all who mean it.
     fn meet(&self, name: &str, url: &str) -> Result<Arc<Region>, ProviderError> {
         let api = self.api.at(url)?;
         let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
