@@ -35,10 +35,10 @@ pub use turn::{FirstOfTwo, Queue, Turn};
 ///
 /// Guarantees every implementation gives: `start` and `stop` are safe to repeat; a failed or partial `list` is an
 /// error, never a shorter list, and so is one that `learn` cannot read; a word that is not understood is
-/// [`AppStatus::Unknown`]. No error text and no listing carries a secret. All `async` methods may take
-/// seconds; none is ever called for a request to an app that answers.
+/// [`AppStatus::Unknown`]. No error text and no listing carries a secret. All `async` methods may take seconds; none is
+/// ever called for a request to an app that answers.
 ///
-/// An app is known by what was learned last: until then, whatever is asked about it is
+/// Apps of an account are known by the listing that was learned last, not by one that was only asked for; before, they are
 /// [`NotFound`](ProviderError::NotFound).
 #[async_trait]
 pub trait Provider: Send + Sync {
