@@ -7,10 +7,10 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 
 use super::{
-    Accounts, AppInfo, AppSettings, BeforeStop, NeedsRestart, Provider, ProviderConfig, ProviderContext,
-    ProviderError, Turn, api::Account, paas::PaasConfig,
+    Accounts, AppInfo, BeforeStop, Listing, NeedsRestart, Provider, ProviderConfig, ProviderContext,
+    ProviderError, Turn, api::Account, listing::Shape, paas::PaasConfig,
 };
-use crate::app::{AppStatus, Endpoint, Formation, RouterPage};
+use crate::app::{AppStatus, Endpoint, Formation};
 
 /// One credential at one place, and what was seen with it. What its methods promise stands at [`Provider`].
 #[async_trait]
@@ -18,8 +18,8 @@ pub trait Connection: Send + Sync + Sized + 'static {
     /// The options of an entry.
     type Config: PaasConfig;
 
-    /// How the platform's router says that it has no app to give a request to.
-    const ROUTER: &'static RouterPage;
+    /// What a listing of such a provider holds.
+    type Seen: Shape;
 
     /// For the entry `name`. Nothing is asked yet. `before` is the connection that this one replaces, for what is true
     /// whoever asks.
@@ -40,7 +40,10 @@ pub trait Connection: Send + Sync + Sized + 'static {
     fn account(&self) -> &Account;
 
     /// See [`Provider::list`].
-    async fn list(self: Arc<Self>) -> Result<Vec<AppInfo>, ProviderError>;
+    async fn list(self: Arc<Self>) -> Result<Self::Seen, ProviderError>;
+
+    /// See [`Provider::learn`].
+    fn learn(&self, seen: Self::Seen) -> Result<Vec<AppInfo>, ProviderError>;
 
     /// See [`Provider::status`].
     async fn status(&self, app: &str) -> Result<AppStatus, ProviderError>;
@@ -79,20 +82,16 @@ struct Reloadable<C> {
 
 #[async_trait]
 impl<C: Connection> Provider for Reloadable<C> {
-    async fn list(&self) -> Result<Vec<AppInfo>, ProviderError> {
-        self.connection.load_full().list().await
+    async fn list(&self) -> Result<Listing, ProviderError> {
+        Listing::of(&self.connection.load_full().list().await?)
+    }
+
+    fn learn(&self, listing: &Listing) -> Result<Vec<AppInfo>, ProviderError> {
+        self.connection.load_full().learn(listing.read()?)
     }
 
     fn list_every(&self) -> Option<Duration> {
         Some(self.connection.load().config().paas().list_every)
-    }
-
-    fn router(&self) -> Option<&'static RouterPage> {
-        Some(C::ROUTER)
-    }
-
-    fn settings(&self, app: &str) -> AppSettings {
-        self.connection.load().config().paas().settings(&[app])
     }
 
     async fn status(&self, app: &str) -> Result<AppStatus, ProviderError> {

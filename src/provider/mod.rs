@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use crate::{
-    app::{AppStatus, Endpoint, Formation, Readiness, RouterPage, StopTypes},
+    app::{AppStatus, Endpoint, Formation, Readiness, StopTypes},
     config::{
         Environment, ProviderEntry,
         problem::{At, Problems},
@@ -18,6 +18,7 @@ pub mod clever_cloud;
 mod connection;
 pub mod heroku;
 mod latest;
+mod listing;
 mod paas;
 pub mod process;
 mod restore;
@@ -27,32 +28,32 @@ mod stopping;
 mod turn;
 
 pub use api::Accounts;
+pub use listing::Listing;
 pub use turn::{FirstOfTwo, Queue, Turn};
 
 /// What runs apps: an account at a PaaS, or this machine.
 ///
 /// Guarantees every implementation gives: `start` and `stop` are safe to repeat; a failed or partial `list` is an
-/// error, never a shorter list; a word that is not understood is [`AppStatus::Unknown`]. No error text carries a
-/// secret. All methods may take seconds; none is ever called for a request to an app that answers.
+/// error, never a shorter list, and so is one that `learn` cannot read; a word that is not understood is
+/// [`AppStatus::Unknown`]. No error text and no listing carries a secret. All `async` methods may take seconds; none is
+/// ever called for a request to an app that answers.
+///
+/// Apps of an account are known by the listing that was learned last, not by one that was only asked for; before, they are
+/// [`NotFound`](ProviderError::NotFound).
 #[async_trait]
 pub trait Provider: Send + Sync {
-    /// Every app, in one pass.
-    async fn list(&self) -> Result<Vec<AppInfo>, ProviderError>;
+    /// Asks for every app, in one pass. Who wants to know what the answer says, here or elsewhere, learns it.
+    async fn list(&self) -> Result<Listing, ProviderError>;
+
+    /// Takes a listing for what there is, whoever asked for it: this provider, that of another gateway with the same
+    /// entry, or an earlier one that left it on the disk. Asks nobody. What the other methods need to know of the apps
+    /// is remembered, and what apps there are is said: the same listing, the same apps.
+    fn learn(&self, listing: &Listing) -> Result<Vec<AppInfo>, ProviderError>;
 
     /// How long until the next `list`. `None` where the configuration is the list: then it only changes by a reload,
     /// and an app that is taken out of it is stopped.
     fn list_every(&self) -> Option<Duration> {
         None
-    }
-
-    /// How its router says that it has no app to give a request to, if it has a router.
-    fn router(&self) -> Option<&'static RouterPage> {
-        None
-    }
-
-    /// What the entry says of an app beside the defaults.
-    fn settings(&self, _app: &str) -> AppSettings {
-        AppSettings::default()
     }
 
     /// What the provider says of one app right now.

@@ -32,7 +32,7 @@ pub async fn check_online(plan: &Plan) -> (String, bool) {
         tokio::spawn(async move {
             let provider = options.connect(context)?;
             match tokio::time::timeout(PATIENCE, provider.list()).await {
-                Ok(list) => list,
+                Ok(listing) => provider.learn(&listing?),
                 Err(_) => Err(ProviderError::Unavailable(format!("no answer within {PATIENCE:?}"))),
             }
         })

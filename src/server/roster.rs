@@ -206,8 +206,8 @@ impl Roster {
     /// One list, from the question to the routes.
     async fn list(&self, name: &Arc<str>, provider: &Arc<dyn Provider>) -> Result<(), ProviderError> {
         let asked = self.0.clock.now();
-        let apps = match provider.list().await {
-            Ok(apps) => apps,
+        let listing = match provider.list().await {
+            Ok(listing) => listing,
             Err(error) => {
                 self.recall(name, provider, asked).await;
                 return Err(error);
@@ -218,13 +218,16 @@ impl Roster {
             // A reload has taken the entry out meanwhile.
             return Ok(());
         }
+        let apps = provider.learn(&listing)?;
         let lifecycle = &self.0.lifecycle;
         let knew_some = lifecycle.apps().keys().any(|id| id.provider == *name);
         if apps.is_empty() && knew_some && provider.list_every().is_some() {
             let text = "it lists no app at all, though it did before: taken for an error, nothing changes";
             return Err(ProviderError::Failed(text.into()));
         }
-        self.0.recollection.keep(name, &apps);
+        if provider.list_every().is_some() {
+            self.0.recollection.keep(name, &listing);
+        }
         let listed = Listed { name: name.clone(), provider: provider.clone(), apps, asked };
         lifecycle.sync(listed, &now.policy()).await;
         self.rebuild_routes(&mut now);
@@ -235,10 +238,13 @@ impl Roster {
     async fn recall(&self, name: &Arc<str>, provider: &Arc<dyn Provider>, asked: Millis) {
         let mut now = self.0.now.lock().await;
         let lifecycle = &self.0.lifecycle;
-        let apps = self.0.recollection.recall(name, provider);
         let knows_some = lifecycle.apps().keys().any(|id| id.provider == *name);
         let there = now.entries.iter().any(|entry| Arc::ptr_eq(&entry.provider, provider));
-        if knows_some || !there || apps.is_empty() {
+        if knows_some || !there || provider.list_every().is_none() {
+            return;
+        }
+        let apps = self.0.recollection.recall(name, provider.as_ref());
+        if apps.is_empty() {
             return;
         }
         log::warn!(

@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::{
     eventually,
     simulators::{Answer, CleverCloud, Ending, Fault, ORGANISATION, Outage, Platform, SecondStart, USER},
-    support::{client, plan},
+    support::{client, paas::apps_of, plan},
 };
 
 /// No test waits for the budget.
@@ -42,7 +42,7 @@ fn connect(entry: &str) -> Result<Arc<dyn Provider>, ProviderError> {
 /// Of an account that was listed once.
 async fn provider(sim: &CleverCloud) -> Arc<dyn Provider> {
     let provider = connect(&(sim.entry("clever") + PLENTY)).unwrap();
-    provider.list().await.unwrap();
+    apps_of(&provider).await.unwrap();
     sim.clear_calls();
     provider
 }
@@ -52,7 +52,7 @@ async fn start(provider: &Arc<dyn Provider>, app: &str) -> Result<Endpoint, Prov
 }
 
 async fn listed(provider: &Arc<dyn Provider>) -> HashMap<String, AppInfo> {
-    provider.list().await.unwrap().into_iter().map(|info| (info.name.clone(), info)).collect()
+    apps_of(provider).await.unwrap().into_iter().map(|info| (info.name.clone(), info)).collect()
 }
 
 /// Method and path, with `ID` in the place of the app's id, of all calls since the last time.
@@ -103,11 +103,11 @@ async fn a_list_is_one_call_and_domains_are_read_once_for_each_owner() {
     sim.app("shop").add();
     sim.app("blog").owner(USER).add();
     let provider = connect(&(sim.entry("clever") + PLENTY)).unwrap();
-    provider.list().await.unwrap();
+    apps_of(&provider).await.unwrap();
     let details = format!("GET /v2/organisations/{ORGANISATION}/applications");
     assert_eq!(calls(&sim, "shop"), ["GET /v2/summary", &details, "GET /v2/self/applications"]);
-    provider.list().await.unwrap();
-    provider.list().await.unwrap();
+    apps_of(&provider).await.unwrap();
+    apps_of(&provider).await.unwrap();
     assert_eq!(calls(&sim, "shop"), ["GET /v2/summary"; 2]);
     // A new app has a domain too.
     sim.app("news").add();
@@ -122,10 +122,10 @@ async fn domains_that_cannot_be_read_anew_are_still_believed_and_else_there_is_n
     let refuse = || Fault::on("GET", "*/applications").always().answers(Answer::html(404, "<h1>no</h1>"));
     sim.fault(refuse());
     let provider = connect(&(sim.entry("clever") + PLENTY)).unwrap();
-    let error = provider.list().await.unwrap_err();
+    let error = apps_of(&provider).await.unwrap_err();
     assert!(text(&error).contains(ORGANISATION), "{error}");
     sim.clear_faults();
-    provider.list().await.unwrap();
+    apps_of(&provider).await.unwrap();
     sim.fault(refuse());
     sim.app("news").add();
     let apps = listed(&provider).await;
@@ -141,11 +141,11 @@ async fn half_a_list_is_an_error() {
     for body in [r#"{"user": {"id": "u", "applications": []}}"#, "<html></html>", "null", ""] {
         let answer = Answer::of(200, "application/json", body);
         sim.fault(Fault::on("GET", "/v2/summary").answers(answer));
-        assert!(matches!(provider.list().await, Err(ProviderError::Unavailable(_))), "{body}");
+        assert!(matches!(apps_of(&provider).await, Err(ProviderError::Unavailable(_))), "{body}");
     }
     sim.fault(Fault::on("GET", "/v2/summary").truncates());
-    assert!(provider.list().await.is_err());
-    assert_eq!(provider.list().await.unwrap().len(), 1);
+    assert!(apps_of(&provider).await.is_err());
+    assert_eq!(apps_of(&provider).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -157,7 +157,7 @@ async fn an_entry_may_be_about_one_owner_only() {
     let names = async |owner: &str| listed(&of(owner).unwrap()).await.into_keys().collect::<Vec<_>>();
     assert_eq!(names(ORGANISATION).await, ["shop"]);
     assert_eq!(names(USER).await, ["blog"]);
-    let error = of("orga_9").unwrap().list().await.unwrap_err();
+    let error = apps_of(&of("orga_9").unwrap()).await.unwrap_err();
     assert!(matches!(&error, ProviderError::Misconfigured(why) if why.contains("orga_9")), "{error}");
 }
 
@@ -167,9 +167,9 @@ async fn an_api_token_and_both_signatures_of_oauth_sign_in() {
     sim.app("shop").add();
     for signature in ["", "      signature: plaintext\n", "      signature: hmac-sha512\n"] {
         let entry = sim.entry_oauth("clever").replace("    api_url", &format!("{signature}    api_url"));
-        assert_eq!(connect(&entry).unwrap().list().await.unwrap().len(), 1, "{entry}");
+        assert_eq!(apps_of(&connect(&entry).unwrap()).await.unwrap().len(), 1, "{entry}");
     }
-    assert_eq!(connect(&sim.entry("clever")).unwrap().list().await.unwrap().len(), 1);
+    assert_eq!(apps_of(&connect(&sim.entry("clever")).unwrap()).await.unwrap().len(), 1);
     let doors: Vec<_> = sim.calls().into_iter().map(|call| call.door).collect();
     assert_eq!((doors[0].as_str(), doors.last().unwrap().as_str()), ("oauth", "bridge"));
 }
@@ -526,7 +526,7 @@ async fn a_credential_that_is_refused_is_not_used_again_until_a_reload() {
     let provider = provider(&sim).await;
     sim.revoke_token();
     for _ in 0..3 {
-        let error = provider.list().await.unwrap_err();
+        let error = apps_of(&provider).await.unwrap_err();
         assert!(matches!(&error, ProviderError::Misconfigured(why) if why.contains("1504")), "{error}");
     }
     assert!(matches!(provider.status("shop").await, Err(ProviderError::Misconfigured(_))));
@@ -536,7 +536,7 @@ async fn a_credential_that_is_refused_is_not_used_again_until_a_reload() {
     sim.set_token("another-token");
     let plan = plan(&yaml(&(sim.entry("clever") + PLENTY)));
     provider.reconfigure(&*plan.providers[0].1).await.unwrap();
-    assert_eq!(provider.list().await.unwrap().len(), 1);
+    assert_eq!(apps_of(&provider).await.unwrap().len(), 1);
     assert_eq!(provider.status("shop").await.unwrap(), AppStatus::Running);
 }
 
@@ -546,9 +546,9 @@ async fn an_api_that_is_away_makes_no_app_disappear() {
     sim.app("shop").add();
     let provider = provider(&sim).await;
     sim.down(Outage::Refused);
-    assert!(matches!(provider.list().await, Err(ProviderError::Unavailable(_))));
+    assert!(matches!(apps_of(&provider).await, Err(ProviderError::Unavailable(_))));
     sim.down(Outage::None);
-    assert_eq!(provider.list().await.unwrap().len(), 1);
+    assert_eq!(apps_of(&provider).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use loir::{
 use crate::{
     eventually,
     simulators::{Answer, Fault, Heroku, Outage, Platform},
-    support,
+    support::{self, paas::apps_of},
 };
 
 const NONE: [(&str, &str); 0] = [];
@@ -53,7 +53,7 @@ fn connect(sim: &Heroku) -> Arc<dyn Provider> {
 /// A provider that has listed once, with no call noted yet.
 async fn listed(sim: &Heroku) -> Arc<dyn Provider> {
     let provider = connect(sim);
-    provider.list().await.unwrap();
+    apps_of(&provider).await.unwrap();
     sim.clear_calls();
     provider
 }
@@ -137,7 +137,7 @@ async fn a_list_is_read_to_its_last_page_with_the_state_of_every_app() {
         sim.add(&format!("app-{n}"), &[("web", 1), ("worker", 2)], n % 2 == 0);
     }
     let provider = connect(&sim);
-    let list = provider.list().await.unwrap();
+    let list = apps_of(&provider).await.unwrap();
     assert_eq!(list.len(), 5);
     for n in 0..5 {
         let name = format!("app-{n}");
@@ -148,7 +148,7 @@ async fn a_list_is_read_to_its_last_page_with_the_state_of_every_app() {
         assert_eq!(one.left_alone, None);
     }
     assert_eq!((sim.count("GET", "/apps"), sim.count("GET", "/formation"), sim.calls().len()), (3, 5, 8));
-    provider.list().await.unwrap();
+    apps_of(&provider).await.unwrap();
     assert_eq!(sim.calls().len(), 8 + 3, "nothing has happened: only the pages are read");
 }
 
@@ -171,7 +171,7 @@ async fn a_list_with_a_page_that_fails_is_an_error_and_never_a_shorter_list() {
             .answers(Answer::json(416, &serde_json::json!({"id": "requested_range_not_satisfiable"}))),
     ] {
         sim.fault(fault.clone());
-        let error = provider.list().await.expect_err(&format!("{fault:?}"));
+        let error = apps_of(&provider).await.expect_err(&format!("{fault:?}"));
         assert!(matches!(error, ProviderError::Unavailable(_) | ProviderError::Refused(_)), "{error:?}");
         sim.clear_faults();
     }
@@ -180,7 +180,7 @@ async fn a_list_with_a_page_that_fails_is_an_error_and_never_a_shorter_list() {
     sim.fault(
         second().answers(Answer::json(416, &serde_json::json!({"id": "requested_range_not_satisfiable"}))),
     );
-    assert_eq!(provider.list().await.unwrap().len(), 5);
+    assert_eq!(apps_of(&provider).await.unwrap().len(), 5);
 }
 
 #[tokio::test]
@@ -191,10 +191,10 @@ async fn an_app_whose_formation_cannot_be_read_keeps_what_is_known_of_it_and_is_
     let provider = connect(&sim);
     let of_shop = format!("/apps/{}/formation", sim.id("shop"));
     sim.fault(Fault::on("GET", &of_shop).truncates());
-    let list = provider.list().await.unwrap();
+    let list = apps_of(&provider).await.unwrap();
     assert!(matches!(info(&list, "shop").status, AppStatus::Unknown(_)), "nothing is known of shop");
     assert_eq!(info(&list, "blog").status, AppStatus::Stopped);
-    assert_eq!(provider.list().await.unwrap().len(), 2);
+    assert_eq!(apps_of(&provider).await.unwrap().len(), 2);
     sim.clear_calls();
     // A stop that went wrong: shop has to be looked at again.
     sim.fault(
@@ -202,15 +202,15 @@ async fn an_app_whose_formation_cannot_be_read_keeps_what_is_known_of_it_and_is_
     );
     provider.stop("shop", &formation(&[("web", 1)]), &Turn::default()).await.unwrap_err();
     sim.fault(Fault::on("GET", &of_shop).truncates());
-    let list = provider.list().await.unwrap();
+    let list = apps_of(&provider).await.unwrap();
     assert_eq!(
         (&info(&list, "shop").status, &info(&list, "blog").status),
         (&AppStatus::Running, &AppStatus::Stopped)
     );
     assert_eq!(sim.count("GET", "/formation"), 1, "only of the one that is doubtful");
-    provider.list().await.unwrap();
+    apps_of(&provider).await.unwrap();
     assert_eq!(sim.count("GET", "/formation"), 2, "and again, since that went wrong");
-    provider.list().await.unwrap();
+    apps_of(&provider).await.unwrap();
     assert_eq!(sim.count("GET", "/formation"), 2);
 }
 
@@ -224,7 +224,7 @@ async fn an_app_that_is_deleted_meanwhile_is_not_in_the_list_and_one_that_is_for
     let answer = |status, id: &str| Answer::json(status, &serde_json::json!({"id": id, "message": "No."}));
     sim.fault(on("gone").answers(answer(404, "not_found")));
     sim.fault(on("secret").answers(answer(403, "forbidden")));
-    let list = connect(&sim).list().await.unwrap();
+    let list = apps_of(&connect(&sim)).await.unwrap();
     assert_eq!(list.len(), 2);
     assert_eq!(info(&list, "shop").left_alone, None);
     let reason = info(&list, "secret").left_alone.as_deref().unwrap();
@@ -242,10 +242,10 @@ async fn apps_that_are_not_to_be_woken_say_why() {
     sim.app("loir").add();
     sim.app("loir-too").add();
     let by_id = connect_with(&sim, &[], &[("HEROKU_APP_ID", &sim.id("loir-too"))]);
-    assert!(info(&by_id.list().await.unwrap(), "loir-too").left_alone.is_some());
+    assert!(info(&apps_of(&by_id).await.unwrap(), "loir-too").left_alone.is_some());
     sim.clear_calls();
     let provider = connect_with(&sim, &[], &[("HEROKU_APP_NAME", "loir")]);
-    let list = provider.list().await.unwrap();
+    let list = apps_of(&provider).await.unwrap();
     for (name, reason, status, reachable) in [
         ("repair", Some("it is in maintenance"), AppStatus::Running, true),
         ("inside", Some("it is only reachable inside its space"), AppStatus::Stopped, false),
@@ -269,7 +269,7 @@ async fn apps_that_are_not_to_be_woken_say_why() {
     }
     // A first release is seen in the list.
     sim.end_deployment("new");
-    let list = provider.list().await.unwrap();
+    let list = apps_of(&provider).await.unwrap();
     assert_eq!((&info(&list, "new").left_alone, &info(&list, "new").status), (&None, &AppStatus::Running));
 }
 
@@ -279,7 +279,7 @@ async fn a_team_is_listed_by_its_own_list_and_a_space_is_a_filter() {
     sim.app("mine").add();
     sim.app("ours").team_list_only("acme").add();
     let names = async |provider: Arc<dyn Provider>| {
-        provider.list().await.unwrap().iter().map(|info| info.name.clone()).collect::<Vec<_>>()
+        apps_of(&provider).await.unwrap().iter().map(|info| info.name.clone()).collect::<Vec<_>>()
     };
     assert_eq!(names(connect(&sim)).await, ["mine"]);
     assert_eq!(names(connect_with(&sim, &["team: acme"], &NONE)).await, ["ours"]);
@@ -306,14 +306,14 @@ async fn a_stop_takes_every_process_and_a_start_brings_back_exactly_those() {
         sim.clear_calls();
         assert_eq!(provider.status("shop").await.unwrap(), AppStatus::Stopped);
         assert_eq!(provider.before_stop("shop", &Turn::default()).await.unwrap(), BeforeStop::Stopped);
-        assert_eq!(info(&provider.list().await.unwrap(), "shop").status, AppStatus::Stopped);
+        assert_eq!(info(&apps_of(&provider).await.unwrap(), "shop").status, AppStatus::Stopped);
         assert_eq!(calls(&sim, "shop"), ["GET /formation", "GET /formation", "GET /apps"]);
         sim.clear_calls();
         let endpoint = start(&provider, "shop", Some(&saved)).await.unwrap();
         assert_eq!(endpoint.to_string(), format!("http://{}", sim.host("shop")));
         assert_eq!(calls(&sim, "shop"), ["GET /formation", "PATCH /formation"]);
         assert_eq!(sim.formation("shop"), amounts(&saved));
-        assert_eq!(info(&provider.list().await.unwrap(), "shop").status, AppStatus::Running);
+        assert_eq!(info(&apps_of(&provider).await.unwrap(), "shop").status, AppStatus::Running);
         eventually!(provider.status("shop").await.unwrap() == AppStatus::Running);
         assert_eq!(sim.calls().len(), sim.count("GET", "/dynos") * 2 + 3, "two calls for a state");
         sim.clear_calls();
@@ -329,7 +329,7 @@ async fn only_web_is_stopped_if_only_web_is_given() {
     provider.stop("shop", &formation(&[("web", 2)]), &Turn::default()).await.unwrap();
     assert_eq!(sim.formation("shop"), BTreeMap::from([("web".into(), 0), ("worker".into(), 3)]));
     assert_eq!(provider.status("shop").await.unwrap(), AppStatus::Stopped);
-    assert_eq!(info(&provider.list().await.unwrap(), "shop").status, AppStatus::Stopped);
+    assert_eq!(info(&apps_of(&provider).await.unwrap(), "shop").status, AppStatus::Stopped);
     assert_eq!(
         provider.before_stop("shop", &Turn::default()).await.unwrap(),
         BeforeStop::Stopped,
@@ -362,7 +362,7 @@ async fn somebody_who_has_started_it_meanwhile_knows_better() {
     start(&provider, "shop", Some(&formation(&[("web", 3), ("worker", 5)]))).await.unwrap();
     assert_eq!(calls(&sim, "shop"), ["GET /formation", "GET /dynos"]);
     assert_eq!(sim.formation("shop"), BTreeMap::from([("web".into(), 1), ("worker".into(), 1)]));
-    assert_eq!(info(&provider.list().await.unwrap(), "shop").status, AppStatus::Running);
+    assert_eq!(info(&apps_of(&provider).await.unwrap(), "shop").status, AppStatus::Running);
 }
 
 #[tokio::test]
@@ -526,13 +526,17 @@ async fn an_app_that_has_crashed_stays_so_in_the_list_until_a_start_restarts_it_
     sim.add("shop", &[("web", 2)], true);
     let provider = listed(&sim).await;
     sim.crash("shop");
-    assert_eq!(info(&provider.list().await.unwrap(), "shop").status, AppStatus::Running, "nobody has asked");
+    assert_eq!(
+        info(&apps_of(&provider).await.unwrap(), "shop").status,
+        AppStatus::Running,
+        "nobody has asked"
+    );
     provider.status("shop").await.unwrap();
-    assert!(matches!(info(&provider.list().await.unwrap(), "shop").status, AppStatus::Crashed(_)));
+    assert!(matches!(info(&apps_of(&provider).await.unwrap(), "shop").status, AppStatus::Crashed(_)));
     sim.clear_calls();
     start(&provider, "shop", None).await.unwrap();
     assert_eq!(calls(&sim, "shop"), ["GET /formation", "GET /dynos", "DELETE /dynos"]);
-    assert_eq!(info(&provider.list().await.unwrap(), "shop").status, AppStatus::Running);
+    assert_eq!(info(&apps_of(&provider).await.unwrap(), "shop").status, AppStatus::Running);
     eventually!(sim.is_running("shop"));
     // If that gets lost, it is not sent again.
     sim.crash("shop");
@@ -549,7 +553,7 @@ async fn an_hour_of_lists_of_300_apps_costs_a_third_of_what_the_platform_allows(
     }
     let provider = connect(&sim);
     for _ in 0..12 {
-        assert_eq!(provider.list().await.unwrap().len(), 300);
+        assert_eq!(apps_of(&provider).await.unwrap().len(), 300);
         tokio::time::pause();
         tokio::time::advance(Duration::from_secs(5 * 60)).await;
         tokio::time::resume();
@@ -557,7 +561,7 @@ async fn an_hour_of_lists_of_300_apps_costs_a_third_of_what_the_platform_allows(
     let in_an_hour = sim.calls().len();
     assert!((312..=12 + 600).contains(&in_an_hour), "{in_an_hour} calls in the first hour");
     // Whatever was seen by then is looked at again within the hour.
-    provider.list().await.unwrap();
+    apps_of(&provider).await.unwrap();
     assert_eq!(sim.limited_calls(), 0);
     let again = sim.count("GET", "/formation");
     assert_eq!(again, 600, "each once more");
@@ -600,7 +604,7 @@ async fn a_token_that_is_refused_is_used_no_more_until_a_reload_brings_another()
     let provider = listed(&sim).await;
     sim.set_token("HRKU-another-one");
     for _ in 0..3 {
-        let error = provider.list().await.unwrap_err();
+        let error = apps_of(&provider).await.unwrap_err();
         assert!(matches!(&error, ProviderError::Misconfigured(_)), "{error:?}");
         assert!(!error.to_string().contains("HRKU"), "{error}");
     }
@@ -612,10 +616,10 @@ async fn a_token_that_is_refused_is_used_no_more_until_a_reload_brings_another()
     start(&provider, "shop", None).await.unwrap();
     assert_eq!(sim.count("GET", "/apps"), 1, "where it is was known before");
     // The same token again: what was seen with it is still good.
-    provider.list().await.unwrap();
+    apps_of(&provider).await.unwrap();
     sim.clear_calls();
     provider.reconfigure(&*options(&sim, &["stop: web"], &NONE)).await.unwrap();
-    provider.list().await.unwrap();
+    apps_of(&provider).await.unwrap();
     assert_eq!(calls(&sim, "shop"), ["GET /apps"]);
 }
 
@@ -627,13 +631,13 @@ async fn an_api_that_does_not_work_is_not_asked_for_every_app() {
     }
     let provider = connect(&sim);
     sim.fault(Fault::on("GET", "/formation").always().html(200));
-    assert!(matches!(provider.list().await, Err(ProviderError::Unavailable(_))));
+    assert!(matches!(apps_of(&provider).await, Err(ProviderError::Unavailable(_))));
     assert!(sim.count("GET", "/formation") <= 15, "eight failures, and seven that were under way");
     sim.clear_faults();
     sim.down(Outage::Refused);
-    assert!(matches!(provider.list().await, Err(ProviderError::Unavailable(_))));
+    assert!(matches!(apps_of(&provider).await, Err(ProviderError::Unavailable(_))));
     sim.down(Outage::None);
-    assert_eq!(provider.list().await.unwrap().len(), 40);
+    assert_eq!(apps_of(&provider).await.unwrap().len(), 40);
 }
 
 #[test]

@@ -39,6 +39,8 @@ macro_rules! on_every_platform {
     )* };
 }
 
+pub(crate) use on_every_platform;
+
 /// A gateway in front of the account, whose quota is no matter here.
 fn in_front_of(platform: &impl Platform) -> Setup {
     gateway_for([platform.entry("cloud")]).option("budget: { requests_per_minute: 60000 }")

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
 use tokio::{sync::Mutex, time::Instant};
 
 use super::wire;
@@ -38,11 +39,11 @@ const BELIEVED_INCOMPLETE: Duration = Duration::from_secs(10 * 60);
 /// The longest label of a host name.
 const LONGEST: usize = 63;
 
-/// An app, as the summary has it.
-#[derive(Clone, Debug)]
+/// An app, as the summary has it. Also part of listings: see [`Seen`](super::seen::Seen).
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct App {
     pub id: String,
-    pub owner: Arc<str>,
+    pub owner: String,
     pub name: String,
     pub state: String,
 }
@@ -59,7 +60,7 @@ struct Details {
 #[derive(Default)]
 pub struct Inventory {
     summaries: Latest<Vec<App>>,
-    details: Mutex<HashMap<Arc<str>, Details>>,
+    details: Mutex<HashMap<String, Details>>,
 }
 
 impl Inventory {
@@ -85,7 +86,7 @@ impl Inventory {
         api: &Api,
         apps: &[App],
     ) -> Result<HashMap<String, wire::Application>, ProviderError> {
-        let mut by_owner: BTreeMap<&Arc<str>, Vec<&App>> = BTreeMap::new();
+        let mut by_owner: BTreeMap<&String, Vec<&App>> = BTreeMap::new();
         for app in apps {
             by_owner.entry(&app.owner).or_default().push(app);
         }
@@ -152,7 +153,7 @@ fn of(summary: wire::Summary, organisation: Option<&str>) -> Result<Vec<App>, Pr
     }
     let mut apps: BTreeMap<String, App> = BTreeMap::new();
     for owner in owners.into_iter().filter(|owner| organisation.is_none_or(|wanted| owner.id == wanted)) {
-        let id: Arc<str> = owner.id.into();
+        let id = owner.id;
         for app in owner.applications.0.into_iter().filter(|app| app.archived != Some(true)) {
             let wire::Listed { id: app, name, state, .. } = app;
             apps.entry(app.clone()).or_insert_with(|| App { id: app, owner: id.clone(), name, state });

@@ -23,11 +23,12 @@
 //! | `mod` (here) | the provider |
 //! | `config` | its options |
 //! | `inventory` | what apps there are, their names and hosts |
+//! | `seen` | what a listing holds |
 //! | `start` | what became of our own start |
 //! | `wire` | what the API says |
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -46,15 +47,17 @@ use super::{
     connection::Connection,
     stopping::{LOOK_EVERY, Look, late, until_stopped},
 };
-use crate::app::{AppStatus, Endpoint, Formation, Processes, RouterPage, WEB};
+use crate::app::{AppStatus, Endpoint, Formation, Processes, WEB};
 
 mod config;
 mod inventory;
+mod seen;
 mod start;
 mod wire;
 
 pub use config::{Access, CleverCloudConfig, Oauth, configure, schema};
-use inventory::{App, Inventory, ROUTER, dashed};
+use inventory::{App, Inventory, dashed};
+use seen::Seen;
 use start::{Fate, Start, Track, Tracks};
 
 /// Instances have some time to end after SIGTERM, and the platform its own delays.
@@ -81,7 +84,7 @@ struct CleverCloud {
     /// The entry's name, for logs.
     name: Arc<str>,
     inventory: Inventory,
-    /// Which app a name means, as of the last list.
+    /// Which app a name means, as of the listing that was learned last.
     apps: ArcSwap<HashMap<String, Place>>,
     /// By id. Kept across reloads, whatever the credential.
     tracks: Arc<Tracks>,
@@ -91,7 +94,7 @@ struct CleverCloud {
 #[derive(Clone)]
 struct Place {
     id: String,
-    owner: Arc<str>,
+    owner: String,
     endpoint: Option<Endpoint>,
     instances: u32,
 }
@@ -168,7 +171,7 @@ impl CleverCloud {
         Ok(reply.map_err(|error| ProviderError::about(&place.id, error))?.json()?)
     }
 
-    fn info(&self, name: &str, app: &App, more: Option<&wire::Application>, asked: Instant) -> AppInfo {
+    fn info(&self, name: &str, app: &App, more: Option<&wire::Application>) -> AppInfo {
         let endpoint = more.and_then(inventory::endpoint);
         let lifetime = more.and_then(|more| more.instance.as_ref()?.lifetime.as_deref());
         let left_alone = match blocked(&app.state) {
@@ -183,7 +186,7 @@ impl CleverCloud {
         AppInfo {
             name: name.to_owned(),
             key: Some(app.id.clone()),
-            status: self.status_of(&app.id, &app.state, asked),
+            status: self.status_of(&app.id, &app.state),
             endpoint,
             left_alone,
             settings: self.config.paas.settings(&[name, &app.name, &app.id, &alias]),
@@ -191,14 +194,18 @@ impl CleverCloud {
         }
     }
 
-    /// What a state that was asked for at `asked` means.
-    fn status_of(&self, id: &str, state: &str, asked: Instant) -> AppStatus {
+    /// We have seen an app in this state, and asked for it at `asked`.
+    fn note(&self, id: &str, state: &str, asked: Instant) {
+        if state == "SHOULD_BE_UP" {
+            self.tracks.of(id).seen_up(asked);
+        }
+    }
+
+    /// What a state means.
+    fn status_of(&self, id: &str, state: &str) -> AppStatus {
         match state {
             // Also while a new version is deployed: the old one serves until it is ready.
-            "SHOULD_BE_UP" => {
-                self.tracks.of(id).seen_up(asked);
-                AppStatus::Running
-            }
+            "SHOULD_BE_UP" => AppStatus::Running,
             "WANTS_TO_BE_UP" => AppStatus::Starting,
             "SHOULD_BE_DOWN" if self.tracks.of(id).lags() => AppStatus::Starting,
             "SHOULD_BE_DOWN" | "MODERATED" | "DEFAULT_OF_PAYMENT" => AppStatus::Stopped,
@@ -301,7 +308,7 @@ fn blocked(state: &str) -> Option<String> {
 impl Connection for CleverCloud {
     type Config = CleverCloudConfig;
 
-    const ROUTER: &'static RouterPage = &ROUTER;
+    type Seen = Seen;
 
     fn open(
         config: CleverCloudConfig,
@@ -355,15 +362,26 @@ impl Connection for CleverCloud {
         self.api.account()
     }
 
-    async fn list(self: Arc<Self>) -> Result<Vec<AppInfo>, ProviderError> {
+    async fn list(self: Arc<Self>) -> Result<Seen, ProviderError> {
         let asked = Instant::now();
         let apps = self.apps(asked, Priority::List, &Turn::default()).await?;
-        let details = self.inventory.details(&self.api, &apps).await?;
+        let mut details = self.inventory.details(&self.api, &apps).await?;
+        for app in apps.iter() {
+            self.note(&app.id, &app.state, asked);
+        }
+        let seen = |app: &App| seen::App { more: details.remove(&app.id), app: app.clone() };
+        Ok(Seen { apps: apps.iter().map(seen).collect() })
+    }
+
+    /// Our own starts are not over because of it: nobody knows how old it is.
+    fn learn(&self, seen: Seen) -> Result<Vec<AppInfo>, ProviderError> {
+        let (apps, details): (Vec<App>, Vec<_>) =
+            seen.apps.into_iter().map(|one| (one.app, one.more)).unzip();
         let mut places = HashMap::new();
         let mut infos = Vec::new();
-        for (app, name) in apps.iter().zip(inventory::names(&apps)) {
-            let more = details.get(&app.id);
-            let info = self.info(&name, app, more, asked);
+        for ((app, more), name) in apps.iter().zip(&details).zip(inventory::names(&apps)) {
+            let more = more.as_ref();
+            let info = self.info(&name, app, more);
             let instance = more.and_then(|more| more.instance.as_ref());
             let place = Place {
                 id: app.id.clone(),
@@ -374,7 +392,8 @@ impl Connection for CleverCloud {
             infos.push(info);
             places.insert(name, place);
         }
-        self.tracks.keep(|id| apps.binary_search_by(|app| app.id.as_str().cmp(id)).is_ok());
+        let ids: HashSet<&str> = apps.iter().map(|app| app.id.as_str()).collect();
+        self.tracks.keep(|id| ids.contains(id));
         self.apps.store(Arc::new(places));
         Ok(infos)
     }
@@ -388,7 +407,8 @@ impl Connection for CleverCloud {
         let recent = now.checked_sub(start::ASK_EVERY).unwrap_or(now);
         let since = track.start().map_or(now, |start| start.at.max(recent));
         let state = self.state_since(since, &place, Priority::Readiness, &Turn::default()).await?;
-        let status = self.status_of(&place.id, &state, since);
+        self.note(&place.id, &state, since);
+        let status = self.status_of(&place.id, &state);
         let Some(start) = track.start().filter(|_| state == "WANTS_TO_BE_UP") else {
             return Ok(status);
         };

@@ -3,7 +3,7 @@
 //!
 //! Source: the types of clever-client.js and of the Terraform provider (2026-08), since the published ones are incomplete.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::provider::api::Readable;
 
@@ -31,8 +31,9 @@ pub struct Listed {
     pub archived: Option<bool>,
 }
 
-/// `GET P/applications`: what the summary does not tell of an app.
-#[derive(Clone, Debug, Deserialize)]
+/// `GET P/applications`: what the summary does not tell of an app. Also part of listings, as are its parts: see
+/// [`Seen`](super::seen::Seen).
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Application {
     pub id: String,
     #[serde(default)]
@@ -44,13 +45,13 @@ pub struct Application {
 }
 
 /// `shop.example.com`, perhaps with a path, and mostly with a slash at the end.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Vhost {
     #[serde(default)]
     pub fqdn: Option<String>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Instances {
     #[serde(default)]

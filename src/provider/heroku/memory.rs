@@ -5,9 +5,10 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::wire;
@@ -20,13 +21,19 @@ pub const BELIEVED_FOR: Duration = Duration::from_secs(3600);
 #[derive(Default)]
 pub struct Memory(Mutex<HashMap<String, Seen>>);
 
-/// What was seen of one app.
-#[derive(Clone, Debug)]
-pub struct Seen {
+/// One look at an app, by whomever. Also part of listings: see [`Seen`](super::seen::Seen).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sight {
     /// How many of each type are wanted, or why nobody may tell us.
     pub formation: Result<Formation, String>,
     /// Whether all its web dynos had crashed.
     pub crashed: bool,
+    /// When it was asked for, in milliseconds since 1970: which of two gateways has looked later.
+    at: u64,
+}
+
+struct Seen {
+    sight: Sight,
     asked: Instant,
     again: Instant,
     release: Option<Release>,
@@ -41,8 +48,22 @@ fn release(app: &wire::App) -> Release {
 
 impl Memory {
     /// What is known of an app.
-    pub fn of(&self, id: &str) -> Option<Seen> {
-        self.lock().get(id).cloned()
+    pub fn of(&self, id: &str) -> Option<Sight> {
+        self.lock().get(id).map(|seen| seen.sight.clone())
+    }
+
+    /// Somebody has seen this of an app. What was seen later, or is this very sight, stands; and whoever lists looks again,
+    /// since others may have started or stopped the app meanwhile.
+    pub fn learn(&self, id: &str, sight: &Sight) {
+        let mut all = self.lock();
+        if all.get(id).is_some_and(|seen| seen.sight.at >= sight.at) {
+            return;
+        }
+        let now = Instant::now();
+        let age = Duration::from_millis(wall(now).saturating_sub(sight.at));
+        // A machine that has just started does not know so early an instant.
+        let asked = now.checked_sub(age).unwrap_or(now);
+        all.insert(id.to_owned(), Seen { sight: sight.clone(), asked, again: now, release: None });
     }
 
     /// Whether that has to be looked at again.
@@ -73,7 +94,8 @@ impl Memory {
         }
         let again = asked + BELIEVED_FOR.mul_f64(1.0 - 0.25 * fastrand::f64());
         let release = before.and_then(|seen| seen.release.clone());
-        all.insert(id.to_owned(), Seen { formation, crashed, asked, again, release });
+        let sight = Sight { formation, crashed, at: wall(asked) };
+        all.insert(id.to_owned(), Seen { sight, asked, again, release });
     }
 
     /// What is known of the app may be wrong.
@@ -92,6 +114,13 @@ impl Memory {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Seen>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// An instant that has passed, as other machines tell it.
+fn wall(instant: Instant) -> u64 {
+    let then = SystemTime::now().checked_sub(instant.elapsed()).unwrap_or(SystemTime::UNIX_EPOCH);
+    let since = then.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -122,6 +151,27 @@ mod tests {
         assert!(!memory.is_due(&shop), "it is still the release that was listed");
         memory.keep(&HashSet::new());
         assert!(memory.is_due(&shop));
+    }
+
+    #[tokio::test]
+    async fn of_what_two_gateways_saw_the_later_stands_and_whoever_lists_looks_for_himself() {
+        let (memory, shop) = (Memory::default(), app("monday"));
+        let before = |seconds| {
+            let other = Memory::default();
+            let asked = Instant::now() - Duration::from_secs(seconds);
+            other.list(&shop, asked, Ok(Formation::single("web")), seconds == 5);
+            other.of("1").unwrap()
+        };
+        let (old, young) = (before(60), before(5));
+        memory.learn("1", &old);
+        memory.learn("1", &young);
+        memory.learn("1", &old);
+        assert_eq!(memory.of("1"), Some(young.clone()));
+        assert!(memory.is_due(&shop));
+        memory.list(&shop, Instant::now(), Ok(Formation::default()), false);
+        memory.learn("1", &young);
+        assert_eq!(memory.of("1").unwrap().formation, Ok(Formation::default()));
+        assert!(!memory.is_due(&shop), "nor does it make anybody look again");
     }
 
     #[tokio::test(start_paused = true)]

@@ -21,6 +21,7 @@
 //! | `config` | its options |
 //! | `calls` | the calls, and what their answers mean |
 //! | `memory` | what was last seen of the apps |
+//! | `seen` | what a listing holds |
 //! | `wire` | what the API says |
 
 use std::{
@@ -45,11 +46,13 @@ use crate::app::{AppStatus, Endpoint, Formation, Origin, RouterPage, WEB};
 mod calls;
 mod config;
 mod memory;
+mod seen;
 mod wire;
 
 use calls::{Calls, Dynos, RELEASING, Scaled, is_gone, missing};
 pub use config::{HerokuConfig, configure, schema};
-use memory::{Memory, Seen};
+use memory::{Memory, Sight};
+use seen::Seen;
 
 /// The router answers with an HTML page for an app that does not run, that crashed, that is in maintenance or that takes
 /// too long, and its reason is only in the app's logs (devcenter.heroku.com, "Heroku error codes"): an app's own page may
@@ -90,7 +93,7 @@ struct Heroku {
     calls: Calls,
     /// The entry's name, for logs.
     name: Arc<str>,
-    /// By name, as of the last list.
+    /// By name, as of the listing that was learned last.
     apps: Arc<ArcSwap<HashMap<String, wire::App>>>,
     memory: Arc<Memory>,
 }
@@ -120,11 +123,11 @@ impl Heroku {
         }
     }
 
-    fn info(&self, app: &wire::App) -> AppInfo {
+    fn info(&self, app: &wire::App, sight: Option<&Sight>) -> AppInfo {
         let (left_alone, status) = match self.left_alone(app) {
             Some((reason, status)) => (Some(reason.to_owned()), status),
-            None => match self.memory.of(&app.id) {
-                Some(seen) => judge(&seen),
+            None => match sight {
+                Some(sight) => judge(sight),
                 None => (None, AppStatus::Unknown("its formation is not known".into())),
             },
         };
@@ -188,7 +191,7 @@ impl Heroku {
             }
             Err(error) => return Err(error.into()),
         };
-        let mut crashed = self.memory.of(&app.id).is_some_and(|seen| seen.crashed);
+        let mut crashed = self.memory.of(&app.id).is_some_and(|sight| sight.crashed);
         if crashed && formation.as_ref().is_ok_and(Formation::runs_web) {
             let dynos = self.calls.dynos(app, Priority::List, &turn).await?;
             crashed = matches!(dynos.status(), AppStatus::Crashed(_));
@@ -296,7 +299,7 @@ impl Heroku {
             }
         };
         if nothing.keys().all(|name| said.get(name) == Some(&0)) {
-            if let Some(Seen { formation: Ok(mut formation), .. }) = self.memory.of(&app.id) {
+            if let Some(Sight { formation: Ok(mut formation), .. }) = self.memory.of(&app.id) {
                 amounts(&mut formation, &nothing);
                 self.memory.see(&app.id, Instant::now(), &formation, false);
             }
@@ -314,7 +317,7 @@ impl Heroku {
 impl Connection for Heroku {
     type Config = HerokuConfig;
 
-    const ROUTER: &'static RouterPage = &ROUTER;
+    type Seen = Seen;
 
     fn open(
         config: HerokuConfig,
@@ -355,7 +358,7 @@ impl Connection for Heroku {
         self.calls.0.account()
     }
 
-    async fn list(self: Arc<Self>) -> Result<Vec<AppInfo>, ProviderError> {
+    async fn list(self: Arc<Self>) -> Result<Seen, ProviderError> {
         let mut apps = self.calls.apps(self.config.team.as_deref()).await?;
         let spaces = &self.config.spaces;
         apps.retain(|app| {
@@ -363,9 +366,20 @@ impl Connection for Heroku {
         });
         let gone = self.look_at_all(&apps).await?;
         apps.retain(|app| !gone.contains(&app.id));
-        self.memory.keep(&apps.iter().map(|app| app.id.as_str()).collect());
-        self.apps.store(Arc::new(apps.iter().map(|app| (app.name.clone(), app.clone())).collect()));
-        Ok(apps.iter().map(|app| self.info(app)).collect())
+        let seen = |app: wire::App| seen::App { sight: self.memory.of(&app.id), app };
+        Ok(Seen { apps: apps.into_iter().map(seen).collect() })
+    }
+
+    fn learn(&self, seen: Seen) -> Result<Vec<AppInfo>, ProviderError> {
+        for seen::App { app, sight } in &seen.apps {
+            if let Some(sight) = sight {
+                self.memory.learn(&app.id, sight);
+            }
+        }
+        self.memory.keep(&seen.apps.iter().map(|one| one.app.id.as_str()).collect());
+        let by_name = seen.apps.iter().map(|one| (one.app.name.clone(), one.app.clone()));
+        self.apps.store(Arc::new(by_name.collect()));
+        Ok(seen.apps.iter().map(|one| self.info(&one.app, one.sight.as_ref())).collect())
     }
 
     async fn status(&self, app: &str) -> Result<AppStatus, ProviderError> {
@@ -424,8 +438,8 @@ impl Connection for Heroku {
 }
 
 /// What a list says of an app of which this was seen: why it is left alone, if it is, and its state.
-fn judge(seen: &Seen) -> (Option<String>, AppStatus) {
-    let formation = match &seen.formation {
+fn judge(sight: &Sight) -> (Option<String>, AppStatus) {
+    let formation = match &sight.formation {
         Ok(formation) => formation,
         Err(reason) => {
             let status = AppStatus::Unknown("its formation cannot be read".into());
@@ -436,7 +450,7 @@ fn judge(seen: &Seen) -> (Option<String>, AppStatus) {
         None if formation.0.is_empty() => (Some("it was never deployed".into()), AppStatus::Stopped),
         None => (Some("it has no web process".into()), AppStatus::Stopped),
         Some(0) => (None, AppStatus::Stopped),
-        Some(_) if seen.crashed => (None, AppStatus::Crashed("all its web dynos had crashed".into())),
+        Some(_) if sight.crashed => (None, AppStatus::Crashed("all its web dynos had crashed".into())),
         Some(_) => (None, AppStatus::Running),
     }
 }

@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::app::{Formation, Processes};
 
-/// An element of `GET /apps`.
-#[derive(Clone, Debug, Deserialize)]
+/// An element of `GET /apps`. Also part of listings: see [`Seen`](super::seen::Seen).
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct App {
     pub id: String,
     pub name: String,
@@ -35,7 +35,7 @@ pub struct App {
 }
 
 /// What is only of interest for its name.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Named {
     #[serde(default)]
     pub name: Option<String>,

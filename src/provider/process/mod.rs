@@ -24,10 +24,11 @@ use std::{
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 use super::{
-    AppInfo, BeforeStop, NeedsRestart, Provider, ProviderConfig, ProviderContext, ProviderError, Turn,
-    api::Waits,
+    AppInfo, BeforeStop, Listing, NeedsRestart, Provider, ProviderConfig, ProviderContext, ProviderError,
+    Turn, api::Waits, listing::Shape,
 };
 use crate::app::{AppStatus, Endpoint, Formation, WEB};
 
@@ -196,12 +197,28 @@ impl Processes {
     }
 }
 
+/// What a listing holds: nothing. Who may run what on this machine is no other gateway's business.
+#[derive(Serialize, Deserialize)]
+struct Seen {}
+
+impl Shape for Seen {
+    const KIND: &'static str = "process";
+
+    const VERSION: u32 = 2;
+}
+
 /// The provider: a handle, because each running child is watched by a task that shares the rest.
 struct ProcessProvider(Arc<Processes>);
 
 #[async_trait]
 impl Provider for ProcessProvider {
-    async fn list(&self) -> Result<Vec<AppInfo>, ProviderError> {
+    async fn list(&self) -> Result<Listing, ProviderError> {
+        Listing::of(&Seen {})
+    }
+
+    /// The apps are those of the configuration.
+    fn learn(&self, listing: &Listing) -> Result<Vec<AppInfo>, ProviderError> {
+        let Seen {} = listing.read()?;
         let config = self.0.config.load();
         let info = config.apps.iter().map(|(name, app)| {
             let (status, endpoint) = self.0.status_now(name);

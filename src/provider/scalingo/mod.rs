@@ -16,11 +16,16 @@
 //! |---|---|
 //! | `mod` (here) | the provider |
 //! | `config` | its options |
+//! | `seen` | what a listing holds |
 //! | `region` | one region's API |
 //! | `token` | the hourly token |
 //! | `wire` | what the API says |
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -41,11 +46,13 @@ use crate::app::{AppStatus, Endpoint, Formation, Origin, Processes, RouterPage, 
 
 mod config;
 mod region;
+mod seen;
 mod token;
 mod wire;
 
 pub use config::{Regions, ScalingoConfig, configure, schema};
 use region::{Outcome, Region};
+use seen::Seen;
 
 /// The router answers for an app that does not run with a page of its own, and names its reason in this field
 /// (doc.scalingo.com, "Routing").
@@ -68,17 +75,22 @@ struct Scalingo {
     /// The entry's name, for logs.
     name: Arc<str>,
     regions: OnceCell<Vec<Arc<Region>>>,
-    /// Which app a name means, as of the last list.
+    met: Arc<Mutex<Met>>,
+    /// Which app a name means, as of the listing that was learned last.
     apps: ArcSwap<HashMap<String, Place>>,
     /// The platform wants one operation to end before the next begins; two at a time have been found to work.
     stops: Semaphore,
 }
 
-/// Where an app is: its region, and its name there.
+/// By name and address: each region that was listed or learned, so that all share what it says.
+type Met = HashMap<(String, String), Arc<Region>>;
+
+/// Where an app is: its region, its name there, and where it is reached.
 #[derive(Clone)]
 struct Place {
     region: Arc<Region>,
     name: String,
+    endpoint: Endpoint,
 }
 
 impl Scalingo {
@@ -88,23 +100,44 @@ impl Scalingo {
     }
 
     async fn find_regions(&self) -> Result<Vec<Arc<Region>>, ProviderError> {
-        let config = &self.config;
-        let region = |name: &str, url: &str| -> Result<_, ProviderError> {
-            Ok(Arc::new(Region::new(name, self.api.at(url)?)))
-        };
-        match &config.regions {
-            Regions::Named(names) => names
-                .iter()
-                .map(|name| {
-                    let usual = format!("https://api.{name}.scalingo.com");
-                    region(name, config.paas.api_url.as_ref().unwrap_or(&usual))
-                })
-                .collect(),
+        match &self.config.regions {
+            Regions::Named(names) => names.iter().map(|name| self.meet(name, &self.usual(name))).collect(),
             Regions::All => {
                 let listed: wire::Regions =
                     self.api.call(Call::get("/v1/regions", Priority::List)).await?.json()?;
-                listed.regions.iter().map(|one| region(&one.name, &one.api)).collect()
+                listed.regions.iter().map(|one| self.meet(&one.name, &one.api)).collect()
             }
+        }
+    }
+
+    /// Where a region's API is, unless the platform says otherwise.
+    fn usual(&self, region: &str) -> String {
+        let usual = || format!("https://api.{region}.scalingo.com");
+        self.config.paas.api_url.clone().unwrap_or_else(usual)
+    }
+
+    /// The region of this name at this address, the same for all who mean it.
+    fn meet(&self, name: &str, url: &str) -> Result<Arc<Region>, ProviderError> {
+        let api = self.api.at(url)?;
+        let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        let region = met.entry((name.to_owned(), url.to_owned()));
+        Ok(region.or_insert_with(|| Arc::new(Region::new(name, url, api))).clone())
+    }
+
+    /// The region that a listing names, without asking for the list of regions. Whoever wrote the listing does not decide
+    /// where the token is sent.
+    fn region(&self, seen: &seen::Region) -> Result<Arc<Region>, ProviderError> {
+        let name = &seen.name;
+        let refused =
+            |why: &str| Err(ProviderError::Failed(format!("the listing has region {name:?}, {why}")));
+        if let Some(region) = self.regions.get().into_iter().flatten().find(|region| region.name == *name) {
+            return Ok(region.clone());
+        }
+        match &self.config.regions {
+            Regions::Named(names) if names.contains(name) => self.meet(name, &self.usual(name)),
+            Regions::Named(_) => refused("which the entry does not name"),
+            Regions::All if region::is_beside(&seen.api, &self.config.auth_url) => self.meet(name, &seen.api),
+            Regions::All => refused("whose API is not where that of the account is"),
         }
     }
 
@@ -214,7 +247,7 @@ impl Scalingo {
 impl Connection for Scalingo {
     type Config = ScalingoConfig;
 
-    const ROUTER: &'static RouterPage = &ROUTER;
+    type Seen = Seen;
 
     fn open(
         config: ScalingoConfig,
@@ -235,6 +268,7 @@ impl Connection for Scalingo {
             config,
             name,
             regions: OnceCell::new(),
+            met: Arc::default(),
             apps: ArcSwap::default(),
             stops: Semaphore::new(2),
         })
@@ -246,6 +280,7 @@ impl Connection for Scalingo {
             api: self.api.clone(),
             name: self.name.clone(),
             regions: self.regions.clone(),
+            met: self.met.clone(),
             apps: ArcSwap::new(self.apps.load_full()),
             stops: Semaphore::new(2),
         }
@@ -259,9 +294,8 @@ impl Connection for Scalingo {
         self.api.account()
     }
 
-    async fn list(self: Arc<Self>) -> Result<Vec<AppInfo>, ProviderError> {
-        let mut places: HashMap<String, Place> = HashMap::new();
-        let mut infos = Vec::new();
+    async fn list(self: Arc<Self>) -> Result<Seen, ProviderError> {
+        let mut regions = Vec::new();
         for region in self.regions().await? {
             let listed = match region.list(Instant::now(), Priority::List).await {
                 Ok(listed) => listed,
@@ -272,15 +306,29 @@ impl Connection for Scalingo {
                 }
                 Err(error) => return Err(error),
             };
-            for app in listed.iter() {
+            let (name, api) = (region.name.clone(), region.url.clone());
+            regions.push(seen::Region { name, api, apps: listed.to_vec() });
+        }
+        Ok(Seen { regions })
+    }
+
+    fn learn(&self, seen: Seen) -> Result<Vec<AppInfo>, ProviderError> {
+        // All of them or none: half a listing is not learned.
+        let regions = seen.regions.iter().map(|seen| self.region(seen)).collect::<Result<Vec<_>, _>>()?;
+        let mut places: HashMap<String, Place> = HashMap::new();
+        let mut infos = Vec::new();
+        for (region, seen) in regions.into_iter().zip(seen.regions) {
+            for app in &seen.apps {
                 // An account may use one name in each region: then the later region's app is named with it.
                 let name = match places.contains_key(&app.name) {
                     false => app.name.clone(),
                     true => format!("{}-{}", app.name, region.name),
                 };
-                infos.push(self.info(&name, app, region));
-                places.insert(name, Place { region: region.clone(), name: app.name.clone() });
+                infos.push(self.info(&name, app, &region));
+                let endpoint = endpoint(app, &region.name);
+                places.insert(name, Place { region: region.clone(), name: app.name.clone(), endpoint });
             }
+            region.learn(seen.apps);
         }
         self.apps.store(Arc::new(places));
         Ok(infos)
@@ -311,7 +359,7 @@ impl Connection for Scalingo {
             let ids: Vec<String> = saved.0.values().filter_map(|one| one.autoscaler.clone()).collect();
             tokio::spawn(turn_autoscalers_on(self.name.clone(), place.clone(), ids));
         }
-        place.region.endpoint(&place.name)
+        Ok(place.endpoint)
     }
 
     async fn before_stop(&self, app: &str, turn: &Turn) -> Result<BeforeStop, ProviderError> {

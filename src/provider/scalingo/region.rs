@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use http::StatusCode;
+use reqwest::Url;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{endpoint, wire};
+use super::wire;
 use crate::{
-    app::{Endpoint, Formation},
+    app::Formation,
     provider::{
         FirstOfTwo, ProviderError, Turn,
         api::{Api, ApiError, Call, Priority, Refusal, segment},
@@ -24,6 +25,8 @@ const MOST_PAGES: u32 = 100;
 pub struct Region {
     /// `osc-fr1`.
     pub name: String,
+    /// Where its API is.
+    pub url: String,
     /// Its API.
     pub api: Api,
     apps: Latest<Vec<wire::App>>,
@@ -50,9 +53,10 @@ pub enum Outcome {
 }
 
 impl Region {
-    /// The region `name` at `api`.
-    pub fn new(name: &str, api: Api) -> Self {
-        Self { name: name.to_owned(), api, apps: Latest::default(), known: ArcSwap::default() }
+    /// The region `name`, whose `api` is at `url`.
+    pub fn new(name: &str, url: &str, api: Api) -> Self {
+        let (apps, known) = (Latest::default(), ArcSwap::default());
+        Self { name: name.to_owned(), url: url.to_owned(), api, apps, known }
     }
 
     /// All apps, as of `since` or later.
@@ -80,6 +84,11 @@ impl Region {
         Err(ApiError::Malformed("the list of apps has no end".into()))
     }
 
+    /// It said this, to whomever.
+    pub fn learn(&self, apps: Vec<wire::App>) {
+        self.known.store(Arc::new(apps));
+    }
+
     /// What it said last.
     pub fn known(&self) -> Arc<Vec<wire::App>> {
         self.known.load_full()
@@ -102,14 +111,6 @@ impl Region {
             .find(|one| one.name == app)
             .cloned()
             .ok_or_else(|| ProviderError::NotFound(app.to_owned()))
-    }
-
-    /// Where it is reached, as far as is known.
-    pub fn endpoint(&self, app: &str) -> Result<Endpoint, ProviderError> {
-        let apps = self.known.load();
-        let app = apps.iter().find(|one| one.name == app);
-        app.map(|app| endpoint(app, &self.name))
-            .ok_or_else(|| ProviderError::Failed("it is not in the list any more".into()))
     }
 
     /// How many of each type are wanted.
@@ -181,6 +182,17 @@ impl Region {
     }
 }
 
+/// Whether an API at `url` is where one at `known` is: at the same host, or at one of the same domain.
+pub fn is_beside(url: &str, known: &str) -> bool {
+    let (Ok(url), Ok(known)) = (Url::parse(url), Url::parse(known)) else { return false };
+    let (Some(host), Some(at)) = (url.host_str(), known.host_str()) else { return false };
+    let domain = known.domain().and_then(|domain| domain.split_once('.')).map(|(_, domain)| domain);
+    let inside = |domain: &str| {
+        domain.contains('.') && host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
+    };
+    url.scheme() == known.scheme() && (host == at || domain.is_some_and(inside))
+}
+
 /// Scalingo's refusals of a scale (developers.scalingo.com, "Scale an application", and what its tools have met).
 fn refused(app: &str, refusal: &Refusal) -> Result<Outcome, ProviderError> {
     let body: Value = serde_json::from_slice(&refusal.reply.body).unwrap_or_default();
@@ -195,5 +207,30 @@ fn refused(app: &str, refusal: &Refusal) -> Result<Outcome, ProviderError> {
         422 if body.pointer("/errors/app").is_some() => Ok(Outcome::Busy),
         422 => Ok(Outcome::DoesNotFit(refusal.to_string())),
         _ => Err(ProviderError::Refused(refusal.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_region_is_only_believed_to_be_where_the_account_is() {
+        let auth = "https://auth.scalingo.com";
+        for (url, known, expected) in [
+            ("https://api.osc-fr1.scalingo.com", auth, true),
+            ("https://auth.scalingo.com/", auth, true),
+            ("http://api.osc-fr1.scalingo.com", auth, false),
+            ("https://api.scalingo.com.evil.com", auth, false),
+            ("https://evilscalingo.com", auth, false),
+            ("https://api.scalingo.com@evil.com", auth, false),
+            ("https://evil.com/.scalingo.com", auth, false),
+            ("http://127.0.0.1:4001", "http://127.0.0.1:4000", true),
+            ("http://10.0.0.1", "http://127.0.0.1", false),
+            ("https://evil.com", "https://auth.com", false),
+            ("", auth, false),
+        ] {
+            assert_eq!(is_beside(url, known), expected, "{url} beside {known}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! Source: developers.scalingo.com ("Apps", "Containers", "Operations", "Autoscalers") and go-scalingo v11.3.
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
     app::{Formation, Processes},
@@ -31,7 +31,8 @@ pub struct Pagination {
     pub next_page: Option<u32>,
 }
 
-#[derive(Clone, Deserialize)]
+/// Also part of listings: see [`Seen`](super::seen::Seen).
+#[derive(Clone, Serialize, Deserialize)]
 pub struct App {
     pub id: String,
     pub name: String,

@@ -7,10 +7,16 @@ use loir::{
     clock::Clock,
     config::Environment,
     lifecycle::{ManagedApp, Slept},
+    provider::{AppInfo, Provider, ProviderError},
     server::{Gear, Running, Source, load},
 };
 
 use super::{Gateway, client};
+
+/// Asks a provider for its apps and learns them, as a gateway does.
+pub async fn apps_of(provider: &Arc<dyn Provider>) -> Result<Vec<AppInfo>, ProviderError> {
+    provider.learn(&provider.list().await?)
+}
 
 /// How a gateway in front of platforms is to be.
 pub struct Setup {
