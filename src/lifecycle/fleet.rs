@@ -26,8 +26,6 @@ pub enum ListNews {
     Listed(String),
     /// What this entry listed is not true any more.
     Outdated(String),
-    /// The registry can be used again: another may lead now.
-    Joined,
 }
 
 impl Lifecycle {
@@ -55,7 +53,6 @@ impl Lifecycle {
                 News::Joined => {
                     let lifecycle = self.clone();
                     self.tasks.spawn(async move { lifecycle.agree_again().await });
-                    drop(lists.send(ListNews::Joined));
                 }
                 News::Lost => {
                     for app in self.apps().values().filter(|app| app.state() == AppState::Stopping) {
@@ -112,6 +109,9 @@ impl Lifecycle {
     pub(super) async fn catch_up_in_order(self: &Arc<Self>, app: &Arc<ManagedApp>) {
         while let Some(record) = app.behind() {
             let wanted = app.held() > 0;
+            if record.state != app.state() {
+                app.provider.changed_elsewhere(&app.id.name);
+            }
             match follow(app.state(), wanted, &record, self.registry.me()) {
                 Follow::Stay => {}
                 Follow::Awake => self.awake_elsewhere(app),

@@ -45,6 +45,9 @@ pub trait Connection: Send + Sync + Sized + 'static {
     /// See [`Provider::learn`].
     fn learn(&self, seen: Self::Seen) -> Result<Vec<AppInfo>, ProviderError>;
 
+    /// See [`Provider::changed_elsewhere`].
+    fn changed_elsewhere(&self, _app: &str) {}
+
     /// See [`Provider::status`].
     async fn status(&self, app: &str) -> Result<AppStatus, ProviderError>;
 
@@ -88,6 +91,10 @@ impl<C: Connection> Provider for Reloadable<C> {
 
     fn learn(&self, listing: &Listing) -> Result<Vec<AppInfo>, ProviderError> {
         self.connection.load_full().learn(listing.read()?)
+    }
+
+    fn changed_elsewhere(&self, app: &str) {
+        self.connection.load().changed_elsewhere(app);
     }
 
     fn list_every(&self) -> Option<Duration> {

@@ -75,6 +75,10 @@ pub trait Provider: Send + Sync {
     /// when the provider has confirmed it. May be given up for as long as `turn` is not through.
     async fn stop(&self, app: &str, formation: &Formation, turn: &Turn) -> Result<(), ProviderError>;
 
+    /// Another gateway has started or stopped the app, or has seen that it runs or does not: what is remembered of it may be
+    /// wrong.
+    fn changed_elsewhere(&self, _app: &str) {}
+
     /// A start has failed. What must not go on running is stopped: by default nothing, since a PaaS goes on trying by
     /// itself, and whoever looks at a half-started app there wants to find it.
     async fn give_up(&self, _app: &str) -> Result<(), ProviderError> {

@@ -30,12 +30,12 @@ pub enum News {
     Outdated(String),
 }
 
-/// What a provider entry listed, as the leader read it.
+/// What a provider entry listed, for all gateways.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SharedList {
     /// The provider's own words.
     pub text: String,
-    /// How old it is.
+    /// How long ago it was asked.
     pub age: Duration,
 }
 
@@ -105,8 +105,8 @@ pub trait Fleet: Send + Sync {
     /// Asks the owner of the stop of `app` to give it up.
     async fn want(&self, app: &AppId);
 
-    /// What the provider entry listed last, for the others.
-    async fn share_list(&self, entry: &str, text: &str) -> Result<(), RegistryError>;
+    /// What the provider entry listed when it was asked, so long ago, for the others.
+    async fn share_list(&self, entry: &str, list: &SharedList) -> Result<(), RegistryError>;
 
     /// What the leader has read last.
     async fn shared_list(&self, entry: &str) -> Result<Option<SharedList>, RegistryError>;

@@ -23,9 +23,11 @@ use crate::{
     config::{Config, ProviderEntry, SharedApp},
     lifecycle::{Claim, Lifecycle, Listed, ManagedApp, Policy, Replicas},
     provider::{
-        Accounts, NeedsRestart, Provider, ProviderConfig, ProviderContext, ProviderError, ProviderEvent,
+        Accounts, Listing, NeedsRestart, Provider, ProviderConfig, ProviderContext, ProviderError,
+        ProviderEvent,
     },
     proxy::Gateway,
+    registry::{Fleet, fleet::SharedList},
     routing::RouteTable,
 };
 
@@ -35,6 +37,15 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// A surprise brings the next list forward, to this long after the last one at the earliest.
 const SOON: Duration = Duration::from_secs(5);
+
+/// At a start, the leader's first list is waited for so long.
+const LEADERS_LIST: Duration = Duration::from_secs(5);
+
+/// A leader that has not read a list for so many intervals cannot: then others try.
+const STALE: u32 = 4;
+
+/// Two lists that were asked for within this are one.
+const SAME_LIST: Duration = Duration::from_millis(20);
 
 /// How long nobody is served because a provider takes its time with its first list.
 const FIRST_LISTS: Duration = Duration::from_secs(10);
@@ -74,6 +85,8 @@ struct Connected {
     watch: Option<JoinHandle<()>>,
     /// Asks for it before its time.
     soon: Arc<Notify>,
+    /// When the list that was learned last was asked for.
+    learned: Option<Millis>,
 }
 
 impl Drop for Connected {
@@ -151,8 +164,22 @@ impl Roster {
         problems
     }
 
-    /// What `entry` listed is not true any more: it is asked again soon, in place of the next time.
+    /// What `entry` listed is not true any more: it is asked again soon, in place of the next time, by whoever asks for all.
     pub async fn list_soon(&self, entry: &str) {
+        match self.0.lifecycle.fleet().filter(|fleet| fleet.sees() && !fleet.leads()) {
+            Some(fleet) => fleet.outdated(entry).await,
+            None => self.ask_soon(entry).await,
+        }
+    }
+
+    /// Another gateway has found out that the list is not true any more.
+    pub async fn is_outdated(&self, entry: &str) {
+        if self.0.lifecycle.fleet().is_some_and(Fleet::leads) {
+            self.ask_soon(entry).await;
+        }
+    }
+
+    async fn ask_soon(&self, entry: &str) {
         let now = self.0.now.lock().await;
         if let Some(entry) = now.entries.iter().find(|known| *known.name == *entry) {
             entry.soon.notify_one();
@@ -189,6 +216,8 @@ impl Roster {
             if let Some(watch) = known.watch.take() {
                 watch.abort();
             }
+            // The same list may mean something else now.
+            known.learned = None;
             return Ok(known);
         }
         let name: Arc<str> = entry.name.as_str().into();
@@ -200,11 +229,24 @@ impl Roster {
             accounts: self.0.accounts.clone(),
         };
         let provider = options.connect(context)?;
-        Ok(Connected { name, kind: entry.kind.clone(), provider, watch: None, soon: Arc::default() })
+        Ok(Connected {
+            name,
+            kind: entry.kind.clone(),
+            provider,
+            watch: None,
+            soon: Arc::default(),
+            learned: None,
+        })
     }
 
-    /// One list, from the question to the routes.
+    /// One list, from the question to the routes. In a fleet the leader asks, and the others take what it has read.
     async fn list(&self, name: &Arc<str>, provider: &Arc<dyn Provider>) -> Result<(), ProviderError> {
+        let shares = provider.list_every().zip(self.0.lifecycle.fleet().filter(|fleet| fleet.sees()));
+        if let Some((every, fleet)) = shares.filter(|(_, fleet)| !fleet.leads())
+            && let Some(list) = self.read_by_the_leader(name, every, fleet).await
+        {
+            return self.take_list(name, provider, list).await;
+        }
         let asked = self.0.clock.now();
         let listing = match provider.list().await {
             Ok(listing) => listing,
@@ -213,20 +255,96 @@ impl Roster {
                 return Err(error);
             }
         };
+        let age = self.0.clock.now().since(asked);
+        if let Some((_, fleet)) = shares {
+            let list = SharedList { text: listing.text().to_owned(), age };
+            if let Err(error) = fleet.share_list(name, &list).await {
+                log::warn!("provider {name}: its list cannot be shared with the other gateways: {error}");
+            }
+        }
+        self.learn(name, provider, &listing, asked).await
+    }
+
+    /// What the leader has read of this entry lately. At a start, the leader may be about to.
+    async fn read_by_the_leader(&self, name: &str, every: Duration, fleet: &dyn Fleet) -> Option<SharedList> {
+        let knows_some = self.0.lifecycle.apps().keys().any(|id| *id.provider == *name);
+        let patience = tokio::time::Instant::now() + LEADERS_LIST;
+        loop {
+            match fleet.shared_list(name).await {
+                // Somebody has to ask in the place of a leader that cannot.
+                Ok(Some(list)) if list.age < every * STALE => return Some(list),
+                Ok(_) if !knows_some && tokio::time::Instant::now() < patience && !fleet.leads() => {
+                    tokio::time::sleep(LEADERS_LIST / 25).await;
+                }
+                Ok(_) => return None,
+                Err(error) => {
+                    log::warn!("provider {name}: what the leader has read cannot be had: {error}");
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// The leader has read a list.
+    pub async fn take_shared(&self, entry: &str) {
+        let Some(fleet) = self.0.lifecycle.fleet().filter(|fleet| !fleet.leads()) else { return };
+        let known = {
+            let now = self.0.now.lock().await;
+            let known = now.entries.iter().find(|known| *known.name == *entry);
+            known.map(|entry| (entry.name.clone(), entry.provider.clone()))
+        };
+        let Some((name, provider)) = known else { return };
+        let taken = match fleet.shared_list(entry).await {
+            Ok(Some(list)) => self.take_list(&name, &provider, list).await.map_err(|error| error.to_string()),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = taken {
+            log::warn!("provider {entry}: {error}; its apps stay as they were");
+        }
+    }
+
+    async fn take_list(
+        &self,
+        name: &Arc<str>,
+        provider: &Arc<dyn Provider>,
+        list: SharedList,
+    ) -> Result<(), ProviderError> {
+        let age = u64::try_from(list.age.as_millis()).unwrap_or(u64::MAX);
+        let asked = Millis(self.0.clock.now().0.saturating_sub(age));
+        self.learn(name, provider, &Listing::from(list.text), asked).await
+    }
+
+    /// Takes over what `provider` listed when it was asked, at `asked`.
+    async fn learn(
+        &self,
+        name: &Arc<str>,
+        provider: &Arc<dyn Provider>,
+        listing: &Listing,
+        asked: Millis,
+    ) -> Result<(), ProviderError> {
         let mut now = self.0.now.lock().await;
-        if !now.entries.iter().any(|entry| Arc::ptr_eq(&entry.provider, provider)) {
+        let Some(entry) = now.entries.iter_mut().find(|entry| Arc::ptr_eq(&entry.provider, provider)) else {
             // A reload has taken the entry out meanwhile.
             return Ok(());
+        };
+        // One list counts once, however often it is heard of.
+        if entry
+            .learned
+            .is_some_and(|learned| asked.since(learned) < SAME_LIST && provider.list_every().is_some())
+        {
+            return Ok(());
         }
-        let apps = provider.learn(&listing)?;
+        let apps = provider.learn(listing)?;
         let lifecycle = &self.0.lifecycle;
         let knew_some = lifecycle.apps().keys().any(|id| id.provider == *name);
         if apps.is_empty() && knew_some && provider.list_every().is_some() {
             let text = "it lists no app at all, though it did before: taken for an error, nothing changes";
             return Err(ProviderError::Failed(text.into()));
         }
+        entry.learned = Some(asked);
         if provider.list_every().is_some() {
-            self.0.recollection.keep(name, &listing);
+            self.0.recollection.keep(name, listing);
         }
         let listed = Listed { name: name.clone(), provider: provider.clone(), apps, asked };
         lifecycle.sync(listed, &now.policy()).await;

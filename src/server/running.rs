@@ -267,8 +267,8 @@ async fn list_again(roster: Roster, mut surprised: mpsc::UnboundedReceiver<Arc<s
 async fn follow_lists(roster: Roster, mut news: mpsc::UnboundedReceiver<ListNews>) {
     while let Some(news) = news.recv().await {
         match news {
-            ListNews::Outdated(entry) => roster.list_soon(&entry).await,
-            ListNews::Listed(_) | ListNews::Joined => {}
+            ListNews::Listed(entry) => roster.take_shared(&entry).await,
+            ListNews::Outdated(entry) => roster.is_outdated(&entry).await,
         }
     }
 }

@@ -382,6 +382,12 @@ impl Connection for Heroku {
         Ok(seen.apps.iter().map(|one| self.info(&one.app, one.sight.as_ref())).collect())
     }
 
+    fn changed_elsewhere(&self, app: &str) {
+        if let Some(app) = self.apps.load().get(app) {
+            self.memory.doubt(&app.id);
+        }
+    }
+
     async fn status(&self, app: &str) -> Result<AppStatus, ProviderError> {
         let app = self.app(app)?;
         let (priority, turn) = (Priority::Readiness, Turn::default());

@@ -359,11 +359,10 @@ impl Fleet for Redis {
         self.tell(&Message::Wanted(app.clone())).await;
     }
 
-    async fn share_list(&self, entry: &str, text: &str) -> Result<(), RegistryError> {
+    async fn share_list(&self, entry: &str, list: &SharedList) -> Result<(), RegistryError> {
+        let at = self.now().saturating_sub(list.age.as_millis().try_into().unwrap_or(u64::MAX));
         let mut share = pipe();
-        share
-            .hset_multiple(self.keys.list(entry), &[("text", text), ("at", &self.now().to_string())])
-            .ignore();
+        share.hset_multiple(self.keys.list(entry), &[("text", &list.text), ("at", &at.to_string())]).ignore();
         share.publish(self.keys.channel(), Message::Listed(entry.to_owned()).text()).ignore();
         self.link.commands(&share).await
     }
