@@ -228,6 +228,34 @@ mod tests {
         assert_eq!((two.calls(), accounts.used.lock().unwrap().len()), (0, 1));
     }
 
+    #[test]
+    fn an_account_that_gateways_share_is_known_by_a_hash_of_its_secret() {
+        let accounts = Accounts::sharing(Arc::new(Nothing));
+        let account = accounts.open("scalingo", "tk-us-secret", LIMITS);
+        let same = Accounts::sharing(Arc::new(Nothing)).open("scalingo", "tk-us-secret", LIMITS);
+        let name = format!("{:?}", account.budget());
+        let name = name.split_once("Shared(").unwrap().1.split_once(')').unwrap().0;
+        assert!(name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit()), "{name}");
+        assert!(format!("{:?}", same.budget()).contains(name));
+        let other = accounts.open("heroku", "tk-us-secret", LIMITS);
+        assert!(!format!("{:?}", other.budget()).contains(name));
+        assert!(!format!("{accounts:?} {account:?}").contains("tk-us-secret"));
+    }
+
+    /// A pool that knows nothing.
+    struct Nothing;
+
+    #[async_trait::async_trait]
+    impl Pool for Nothing {
+        async fn take(&self, _: &str, _: Limits, _: super::super::Priority) -> super::super::Taken {
+            super::super::Taken::Unknown
+        }
+
+        async fn give_back(&self, _: &str) {}
+
+        async fn pause(&self, _: &str, _: Duration) {}
+    }
+
     #[tokio::test(start_paused = true)]
     async fn pauses_double_but_calls_under_way_together_count_as_one() {
         let account = Account::new("clever", LIMITS);

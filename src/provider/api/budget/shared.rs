@@ -124,3 +124,6 @@ impl Queue {
         self.lock().ring_next(now);
     }
 }
+
+#[cfg(test)]
+mod tests;
