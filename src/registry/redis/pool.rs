@@ -6,16 +6,20 @@
 
 use std::{
     sync::{
-        LazyLock,
+        Arc, LazyLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use async_trait::async_trait;
-use redis::{RedisError, Script};
+use redis::Script;
 
-use crate::provider::api::{Limits, Pool, Priority, Taken};
+use super::{keys::Keys, link::Link};
+use crate::{
+    provider::api::{Limits, Pool, Priority, Taken},
+    registry::RegistryError,
+};
 
 #[cfg(test)]
 mod tests;
@@ -26,13 +30,30 @@ static TAKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("take.
 #[async_trait]
 pub trait Eval: Send + Sync {
     /// Runs `script`, which answers with whole numbers. It may be dropped at any time.
-    async fn eval(&self, script: &Script, keys: &[String], args: &[String]) -> Result<Vec<i64>, RedisError>;
+    async fn eval(
+        &self,
+        script: &Script,
+        keys: &[String],
+        args: &[String],
+    ) -> Result<Vec<i64>, RegistryError>;
+}
+
+#[async_trait]
+impl Eval for Arc<Link> {
+    async fn eval(
+        &self,
+        script: &Script,
+        keys: &[String],
+        args: &[String],
+    ) -> Result<Vec<i64>, RegistryError> {
+        self.script(script, keys, args).await
+    }
 }
 
 /// A [`Pool`] in a Redis.
 pub struct RedisPool<E> {
     redis: E,
-    prefix: String,
+    keys: Keys,
     /// What this gateway is called there: another name each time it starts.
     gateway: String,
     /// Whether the last answer was one. That it is not is said once.
@@ -40,15 +61,14 @@ pub struct RedisPool<E> {
 }
 
 impl<E: Eval> RedisPool<E> {
-    /// All keys begin with `prefix` and a colon.
-    pub fn new(redis: E, prefix: &str) -> Self {
+    /// The budgets of this fleet.
+    pub fn new(redis: E, keys: Keys) -> Self {
         let gateway = format!("{:016x}", fastrand::u64(..));
-        Self { redis, prefix: prefix.to_owned(), gateway, well: AtomicBool::new(true) }
+        Self { redis, keys, gateway, well: AtomicBool::new(true) }
     }
 
     async fn ask(&self, account: &str, args: &[String]) -> Option<Vec<i64>> {
-        let key = format!("{}:v1:budget:{account}", self.prefix);
-        let answer = self.redis.eval(&TAKE, &[key], args).await;
+        let answer = self.redis.eval(&TAKE, &[self.keys.budget(account)], args).await;
         let well = answer.is_ok();
         match answer {
             Ok(answer) => {

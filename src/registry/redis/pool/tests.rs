@@ -62,7 +62,7 @@ impl Server {
         None
     }
 
-    async fn try_connect(&self) -> Result<MultiplexedConnection, RedisError> {
+    async fn try_connect(&self) -> redis::RedisResult<MultiplexedConnection> {
         let client = Client::open(format!("redis://127.0.0.1:{}/", self.port))?;
         client.get_multiplexed_async_connection().await
     }
@@ -73,7 +73,7 @@ impl Server {
 
     /// A gateway's way to the budgets.
     async fn pool(&self) -> Arc<RedisPool<Connection>> {
-        Arc::new(RedisPool::new(self.connection().await, "loir"))
+        Arc::new(RedisPool::new(self.connection().await, Keys::new("loir")))
     }
 
     async fn budget(&self, limits: Limits) -> Arc<Budget> {
@@ -112,8 +112,14 @@ struct Connection(MultiplexedConnection);
 
 #[async_trait]
 impl Eval for Connection {
-    async fn eval(&self, script: &Script, keys: &[String], args: &[String]) -> Result<Vec<i64>, RedisError> {
-        script.prepare_invoke().key(keys).arg(args).invoke_async(&mut self.0.clone()).await
+    async fn eval(
+        &self,
+        script: &Script,
+        keys: &[String],
+        args: &[String],
+    ) -> Result<Vec<i64>, RegistryError> {
+        let answer = script.prepare_invoke().key(keys).arg(args).invoke_async(&mut self.0.clone()).await;
+        answer.map_err(|error| RegistryError::Unavailable(error.to_string()))
     }
 }
 
