@@ -109,13 +109,14 @@ async fn a_thousand_first_requests_at_three_gateways_cause_one_start_each_round_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn apps_that_are_hardly_idle_under_random_traffic_lose_no_request_and_are_never_stopped_in_use() {
-    const APPS: [&str; 4] = ["anna", "bert", "carl", "dora"];
+    const APPS: [&str; 12] =
+        ["anna", "bert", "carl", "dora", "emil", "fritz", "gerda", "hans", "ida", "jan", "kurt", "lena"];
     let redis = Redis::start().await;
     let plan = gateways(3, &redis).await.apps(APPS).defaults("idle_timeout: 200ms");
     let fleet = Arc::new(plan.start().await);
     all_joined(&fleet).await;
     let (over, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let clients = (0..8).map(|_| {
+    let clients = (0..24).map(|_| {
         let (fleet, over, sent) = (fleet.clone(), over.clone(), sent.clone());
         tokio::spawn(async move {
             let mut lost = Vec::new();
