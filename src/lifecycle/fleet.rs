@@ -315,13 +315,10 @@ impl Lifecycle {
         loop {
             sleep(lease / 3).await;
             let renew = Change::Renew { by: self.me(), lease };
-            match self.registry.apply(&app.id, renew, None).await {
-                Err(RegistryError::Misfit(record)) => {
-                    app.hear(&record);
-                    return;
-                }
-                // A registry that is away keeps nobody from ending what was begun.
-                Ok(_) | Err(_) => {}
+            // A registry that is away keeps nobody from ending what was begun.
+            if let Err(RegistryError::Misfit(record)) = self.registry.apply(&app.id, renew, None).await {
+                app.hear(&record);
+                return;
             }
         }
     }

@@ -81,6 +81,8 @@ pub struct Redis {
     copy: Copy,
     leads: AtomicBool,
     heard: Notify,
+    /// It has said goodbye.
+    left: AtomicBool,
     /// Whether joining has been tried.
     tried: watch::Sender<bool>,
     news: mpsc::UnboundedSender<News>,
@@ -98,6 +100,7 @@ impl Redis {
             copy: Copy::open(context.state_dir.as_deref()),
             leads: AtomicBool::new(false),
             heard: Notify::new(),
+            left: AtomicBool::new(false),
             tried: watch::Sender::new(false),
             news,
             listener: Mutex::new(Some(listener)),
