@@ -282,6 +282,34 @@ async fn one_caller_has_its_turn_though_fifty_wait_in_another_gateway() {
 }
 
 #[tokio::test]
+async fn a_gateway_that_asks_all_the_time_gets_no_more_than_its_share() {
+    let server = Server::start().await;
+    let limits = limits(600, 1, 0);
+    let (greedy, polite) = (server.pool().await, server.pool().await);
+    go(&greedy, limits, Priority::Wake).await;
+    wait(&polite, limits, Priority::Wake).await;
+    let went = AtomicUsize::new(0);
+    let grabs = async {
+        loop {
+            if greedy.take("abc", limits, Priority::Wake).await == Taken::Yes {
+                went.fetch_add(1, SeqCst);
+            }
+        }
+    };
+    let goes = async {
+        for _ in 0..4 {
+            go(&polite, limits, Priority::Wake).await;
+        }
+    };
+    tokio::select! {
+        () = grabs => {}
+        done = timeout(LONG, goes) => done.unwrap(),
+    }
+    let went = went.load(SeqCst);
+    assert!(went <= 5, "the greedy one went {went} times, the polite one 4 times");
+}
+
+#[tokio::test]
 async fn a_list_that_is_overdue_goes_though_wakes_of_others_never_cease() {
     let server = Server::start().await;
     let limits = limits(1200, 3, 2);
