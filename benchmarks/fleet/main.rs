@@ -42,7 +42,17 @@ impl Server {
         let folder = tempfile::tempdir()?;
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let child = Command::new("redis-server")
-            .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no", "--dir"])
+            .args([
+                "--bind",
+                "127.0.0.1",
+                "--port",
+                &port.to_string(),
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+                "--dir",
+            ])
             .arg(folder.path())
             .stdout(Stdio::null())
             .spawn()
@@ -94,7 +104,11 @@ fn app(number: usize) -> AppId {
 }
 
 /// What becomes of every app in turn.
-async fn change_all(registry: &Arc<dyn Registry>, apps: usize, changes: fn(&str) -> Vec<Change>) -> Outcome<()> {
+async fn change_all(
+    registry: &Arc<dyn Registry>,
+    apps: usize,
+    changes: fn(&str) -> Vec<Change>,
+) -> Outcome<()> {
     let mut tasks = tokio::task::JoinSet::new();
     for first in 0..AT_ONCE {
         let registry = registry.clone();
@@ -191,7 +205,8 @@ async fn gateways(count: usize, seconds: u64) -> Outcome<()> {
     change_all(&fleet[0].registry, 1_000, |me| vec![Change::Found { running: true, by: me.into() }]).await?;
 
     let measure = async |what: &str, work: &mut dyn AsyncWork| -> Outcome<()> {
-        let (commands, cpu, began) = (server.info("total_commands_processed").await?, server.cpu().await?, Instant::now());
+        let (commands, cpu, began) =
+            (server.info("total_commands_processed").await?, server.cpu().await?, Instant::now());
         work.run(Duration::from_secs(seconds)).await?;
         let took = began.elapsed().as_secs_f64();
         // INFO itself, at each end.
@@ -231,7 +246,10 @@ async fn heard_by_all(fleet: &[Gateway], count: usize) -> Outcome<()> {
         times.push(began.elapsed());
     }
     times.sort();
-    println!("\n{count} gateways: a change is heard by all after {:.1?} (median), {:.1?} (longest of 50)\n", times[25], times[49]);
+    println!(
+        "\n{count} gateways: a change is heard by all after {:.1?} (median), {:.1?} (longest of 50)\n",
+        times[25], times[49]
+    );
     Ok(())
 }
 
@@ -258,7 +276,8 @@ impl AsyncWork for Used<'_> {
         let until = Instant::now() + time;
         while Instant::now() < until {
             for gateway in self.0 {
-                let used: Vec<_> = (0..50).map(|_| (app(fastrand::usize(..1_000)), Duration::from_secs(900))).collect();
+                let used: Vec<_> =
+                    (0..50).map(|_| (app(fastrand::usize(..1_000)), Duration::from_secs(900))).collect();
                 gateway.fleet()?.used(&used).await?;
             }
             tokio::time::sleep(Duration::from_secs(5)).await;
@@ -298,7 +317,9 @@ fn numbers(name: &str, default: &str) -> Outcome<Vec<usize>> {
 async fn main() -> Outcome<()> {
     let (fleets, sizes) = (numbers("--gateways", "1,10,100")?, numbers("--apps", "10000,100000,1000000")?);
     let seconds = numbers("--seconds", "20")?[0] as u64;
-    println!("| gateways | what they do | commands/s | for each gateway | Redis, of one core |\n|---|---|---|---|---|");
+    println!(
+        "| gateways | what they do | commands/s | for each gateway | Redis, of one core |\n|---|---|---|---|---|"
+    );
     for count in fleets {
         gateways(count, seconds).await?;
     }
