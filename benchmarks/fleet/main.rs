@@ -306,6 +306,69 @@ impl AsyncWork for Wakes<'_> {
     }
 }
 
+/// Real traffic through a real gateway to a running app, and what Redis hears of it.
+async fn traffic(seconds: u64) -> Outcome<()> {
+    let server = Server::start()?;
+    let folder = tempfile::tempdir()?;
+    let examples = std::env::current_exe()?.parent().map(std::path::Path::to_owned).ok_or("no folder")?;
+    let config = folder.path().join("loir.yaml");
+    let quiet = |program: std::path::PathBuf| {
+        let mut command = Command::new(program);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    };
+    let simulate =
+        quiet(examples.join("simulate")).args(["scalingo", "--apps", "1", "--config"]).arg(&config).spawn();
+    let _simulate =
+        Ended(simulate.map_err(|error| format!("simulate: {error}: build it with --example simulate"))?);
+    let yaml = loop {
+        match std::fs::read_to_string(&config) {
+            Ok(yaml) if yaml.contains("api_url") => break yaml,
+            _ => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    };
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let yaml = yaml
+        .replace("127.0.0.1:8080", &format!("127.0.0.1:{port}"))
+        .replace("idle_timeout: 30s", "idle_timeout: 15m");
+    std::fs::write(&config, format!("{yaml}registry:\n  type: redis\n  url: {}\n", server.url()))?;
+    let loir = quiet(examples.join("../loir")).arg("run").arg("-c").arg(&config).spawn();
+    let _loir = Ended(loir.map_err(|error| format!("loir: {error}: build it"))?);
+    let url = format!("http://127.0.0.1:{port}/");
+    let wrk = |seconds: u64| {
+        let mut wrk = Command::new("wrk");
+        wrk.args(["-t1", "-c16", &format!("-d{seconds}s"), "-H", "Host: app-1.localhost", &url]);
+        wrk.output().map_err(|error| format!("wrk: {error} (on Debian: apt-get install wrk)"))
+    };
+    // Until the app is awake, and everything has been used once.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    wrk(8)?;
+    let before = server.info("total_commands_processed").await?;
+    let output = String::from_utf8(wrk(seconds)?.stdout)?;
+    // INFO and the connection it came by.
+    let commands = server.info("total_commands_processed").await? - before - 3.0;
+    if output.contains("Non-2xx") {
+        return Err(output.into());
+    }
+    let line = output.lines().find(|line| line.contains(" requests in ")).ok_or("no count from wrk")?;
+    let requests: f64 = line.split_whitespace().next().ok_or("no count from wrk")?.parse()?;
+    println!(
+        "\none gateway, an app in steady use, {seconds} s: {requests:.0} requests, {commands:.0} Redis commands: {:.3} for each 1,000 requests\n",
+        commands / requests * 1000.0
+    );
+    Ok(())
+}
+
+/// A child that ends with us.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 fn numbers(name: &str, default: &str) -> Outcome<Vec<usize>> {
     let args: Vec<String> = std::env::args().collect();
     let given = args.iter().position(|arg| arg == name).and_then(|at| args.get(at + 1));
@@ -317,6 +380,7 @@ fn numbers(name: &str, default: &str) -> Outcome<Vec<usize>> {
 async fn main() -> Outcome<()> {
     let (fleets, sizes) = (numbers("--gateways", "1,10,100")?, numbers("--apps", "10000,100000,1000000")?);
     let seconds = numbers("--seconds", "20")?[0] as u64;
+    traffic(seconds * 3).await?;
     println!(
         "| gateways | what they do | commands/s | for each gateway | Redis, of one core |\n|---|---|---|---|---|"
     );
