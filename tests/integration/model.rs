@@ -24,6 +24,13 @@ struct Rules {
     looks_before_it_wakes: bool,
     asks_for_its_own: bool,
     claims_its_cell: bool,
+    looks_before_it_stops: bool,
+    tells_records_apart: bool,
+    sees_it_through: bool,
+    follows_what_it_restores: bool,
+    fails_only_its_own: bool,
+    counts_whatever_its_cell: bool,
+    asks_before_it_tells: bool,
     rests_when_off: bool,
 }
 
@@ -43,6 +50,13 @@ const SOUND: Rules = Rules {
     looks_before_it_wakes: true,
     asks_for_its_own: true,
     claims_its_cell: true,
+    looks_before_it_stops: true,
+    tells_records_apart: true,
+    sees_it_through: true,
+    follows_what_it_restores: true,
+    fails_only_its_own: true,
+    counts_whatever_its_cell: true,
+    asks_before_it_tells: true,
     rests_when_off: true,
 };
 
@@ -127,6 +141,13 @@ fn explore() {
             "look" => rules.looks_before_it_wakes = value == 1,
             "own" => rules.asks_for_its_own = value == 1,
             "cell" => rules.claims_its_cell = value == 1,
+            "sight" => rules.looks_before_it_stops = value == 1,
+            "apart" => rules.tells_records_apart = value == 1,
+            "through" => rules.sees_it_through = value == 1,
+            "restores" => rules.follows_what_it_restores = value == 1,
+            "fails" => rules.fails_only_its_own = value == 1,
+            "counts" => rules.counts_whatever_its_cell = value == 1,
+            "asks" => rules.asks_before_it_tells = value == 1,
             "off" => rules.rests_when_off = value == 1,
             _ => panic!("{name}"),
         }

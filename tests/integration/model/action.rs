@@ -69,8 +69,8 @@ pub enum Action {
     HeartbeatEnds(usize),
     /// The deadline of the record passes.
     LeaseEnds,
-    /// The time passes within which a stop may be told.
-    StopIsLate,
+    /// The time passes within which its stop may be told.
+    StopIsLate(usize),
     /// The provider has started the app.
     Started,
     /// The provider has stopped the app.
@@ -97,7 +97,6 @@ impl Model for Protocol {
                     before: None,
                     up: true,
                     abandoned: false,
-                    late: false,
                     live: [true, true, self.gateways > 2],
                     agreed: [0; 3],
                     provider: if awake { Provider::Running } else { Provider::Stopped },
@@ -116,7 +115,7 @@ impl Model for Protocol {
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
         use Action::*;
         for (me, gateway) in state.gateways.iter().enumerate().filter(|(_, gateway)| !gateway.is_dead()) {
-            actions.push(HeartbeatEnds(me));
+            actions.extend([HeartbeatEnds(me), StopIsLate(me)]);
             if gateway.health == Health::Paused {
                 actions.push(Resume(me));
                 continue;
@@ -131,7 +130,7 @@ impl Model for Protocol {
             actions.extend([Renew(me), LetGo(me), Join(me), Settle(me), GraceEnds(me), Mend(me), List(me)]);
             actions.extend([Crash(me), Pause(me), Cut(me)]);
         }
-        actions.extend([LeaseEnds, StopIsLate, Started, Stopped, Outage, Return, ReturnEmpty, Failover]);
+        actions.extend([LeaseEnds, Started, Stopped, Outage, Return, ReturnEmpty, Failover]);
     }
 
     fn next_state(&self, state: &State, action: Action) -> Option<State> {
@@ -176,13 +175,15 @@ impl Protocol {
             A::Reread(me) => {
                 let here = at(me);
                 let behind = here.heard_epoch() > here.followed && here.stop.is_none();
-                let newer = state.record.as_ref().is_some_and(|record| record.epoch > here.heard_epoch());
+                let newer = state.record.as_ref().is_some_and(|record| {
+                    record.epoch > here.heard_epoch() || self.rules.tells_records_apart && here.knows_another(record)
+                });
                 state.up && here.sees && (behind || newer)
             }
             A::Beat(me) => state.up && at(me).sees && !state.live[me],
             A::Renew(me) => state.up && at(me).sees && state.abandoned && state.keeps(me),
             A::LetGo(me) => {
-                let over = state.late || !state.stop_is_open();
+                let over = !state.gateways.iter().any(Gateway::may_still_tell);
                 at(me).lets_go && !at(me).sees && (over || !self.rules.keeps_its_word_when_blind)
             }
             A::Join(me) => state.up && !at(me).sees,
@@ -215,10 +216,9 @@ impl Protocol {
                 });
                 state.is_transient() && !state.abandoned && !kept
             }
-            A::StopIsLate => {
-                let stops = |gateway: &Gateway| gateway.stop.is_some();
+            A::StopIsLate(me) => {
                 let waits = |gateway: &Gateway| gateway.lets_go && !gateway.sees;
-                !state.late && state.gateways.iter().any(stops) && state.gateways.iter().any(waits)
+                at(me).may_still_tell() && state.gateways.iter().any(waits)
             }
             A::Started => state.provider == Provider::Starting,
             A::Stopped => state.provider == Provider::Stopping,
@@ -242,7 +242,7 @@ impl Protocol {
             A::AskAgain(_) => match step.here().cell {
                 AppState::Failed => {
                     step.here().held -= 1;
-                    step.next.harm.refused = true;
+                    step.next.harm.refused |= !at(me).excused && !state.window;
                 }
                 _ => {
                     step.here().held -= 1;
@@ -286,7 +286,10 @@ impl Protocol {
             }
             A::StopUnanswered(_) => {
                 let epoch = step.here().stop.as_ref()?.basis()?;
-                let silent = |other: usize| !(at(other).is_well() && at(other).sees);
+                let silent = |other: usize| {
+                    let other = at(other);
+                    !other.is_well() || !other.sees || other.followed >= epoch
+                };
                 if !step.missing(epoch).any(silent) {
                     return None;
                 }
@@ -304,7 +307,7 @@ impl Protocol {
             }
             A::Deliver(_, message) => match step.here().inbox.remove(message) {
                 Message::Changed(record) => {
-                    step.here().hear(&record.0);
+                    step.hear(&record.0);
                     step.catch_up();
                 }
                 Message::Wanted => step.here().wanted = true,
@@ -315,7 +318,7 @@ impl Protocol {
             }
             A::Reread(_) => {
                 if let Some(record) = &state.record {
-                    step.here().hear(record);
+                    step.hear(record);
                 }
                 step.catch_up();
             }
@@ -356,11 +359,14 @@ impl Protocol {
                 step.here().excused = true;
             }
             A::LeaseEnds => {
-                (step.next.abandoned, step.next.late) = (true, true);
+                step.next.abandoned = true;
+                if let Some(owner) = state.owner().filter(|owner| at(*owner).stop.is_some()) {
+                    step.next.gateways[owner].late = true;
+                }
                 let lives = state.owner().is_some_and(|owner| !at(owner).is_dead());
                 step.next.overslept += u8::from(lives);
             }
-            A::StopIsLate => step.next.late = true,
+            A::StopIsLate(_) => step.here().late = true,
             A::Started => step.next.provider = Provider::Running,
             A::Stopped => step.next.provider = Provider::Stopped,
             A::Outage => {
@@ -394,8 +400,8 @@ impl Action {
             | BeginStop(me) | Stop(me) | StopWanted(me) | StopUnanswered(me) | StopTaken(me) | WantBack(me)
             | Deliver(me, _) | Lose(me, _) | Reread(me) | Beat(me) | Renew(me) | LetGo(me) | Join(me)
             | Settle(me) | GraceEnds(me) | Mend(me) | List(me) | Crash(me) | Pause(me) | Resume(me) | Cut(me)
-            | HeartbeatEnds(me) => Some(me),
-            LeaseEnds | StopIsLate | Started | Stopped | Outage | Return | ReturnEmpty | Failover => None,
+            | HeartbeatEnds(me) | StopIsLate(me) => Some(me),
+            LeaseEnds | Started | Stopped | Outage | Return | ReturnEmpty | Failover => None,
         }
     }
 }
@@ -428,13 +434,6 @@ impl State {
         self.owner() == Some(me) && (stops || gateway.wakes.iter().any(wakes))
     }
 
-    /// Whether some stop may still be told to the provider.
-    fn stop_is_open(&self) -> bool {
-        self.gateways.iter().any(|gateway| {
-            matches!(gateway.stop, Some(Stop::Agreeing(_) | Stop::Agreed(_) | Stop::Saved(_)))
-        })
-    }
-
     fn leader(&self) -> Option<usize> {
         self.gateways.iter().position(|gateway| gateway.is_well() && gateway.sees).filter(|_| self.up)
     }
@@ -452,14 +451,20 @@ impl State {
         for (gateway, live) in self.gateways.iter_mut().zip(self.live) {
             gateway.excused &= told || !live || !agrees(gateway);
         }
-        self.window &= told || !self.gateways.iter().all(|gateway| gateway.is_dead() || agrees(gateway));
+        let true_to_it = match self.provider {
+            Provider::Running | Provider::Stopped => {
+                let runs = self.provider == Provider::Running;
+                self.record.as_ref().is_some_and(|record| (record.state == AppState::Awake) == runs)
+            }
+            Provider::Starting | Provider::Stopping => false,
+        };
+        self.window &= told || !true_to_it || !self.gateways.iter().all(|gateway| gateway.is_dead() || agrees(gateway));
         if !self.is_transient() {
             self.abandoned = false;
         }
         if self.left.failovers == 0 {
             self.before = None;
         }
-        self.late &= self.gateways.iter().any(|gateway| gateway.stop.is_some() || gateway.lets_go);
         // An agreement to a stop that is over.
         let epoch = self.gateways.iter().filter_map(|gateway| gateway.stop.as_ref()?.basis()).min();
         let epoch = epoch.into_iter().chain(record.map(|record| record.epoch)).min().unwrap_or(0);

@@ -75,15 +75,18 @@ impl Step<'_> {
         next.failures = 0;
         next.last_failure = None;
         let next = Arc::new(next);
-        if !next.told {
-            self.next.late = false;
-        }
         self.next.abandoned = false;
         self.next.before = self.next.record.replace(next.clone()).filter(|_| self.next.left.failovers > 0);
         for gateway in &mut self.next.gateways {
             gateway.tell(Message::Changed(Known(next.clone())));
         }
         next
+    }
+
+    /// `ManagedApp::hear`.
+    pub fn hear(&mut self, record: &Arc<Record>) {
+        let tells_apart = self.rules.tells_records_apart;
+        self.here().hear(record, tells_apart);
     }
 
     /// `Lifecycle::record`.
@@ -93,7 +96,7 @@ impl Step<'_> {
             Ok(record) => self.here().remember(record),
             Err(Refused::Misfit(record)) => {
                 let record = record.clone();
-                self.here().hear(&record);
+                self.hear(&record);
             }
             Err(Refused::Away) => self.here().untold = true,
         }
@@ -107,7 +110,8 @@ impl Step<'_> {
         }
         while let Some(record) = self.here().heard.clone().filter(|record| record.epoch > self.here().followed) {
             self.here().followed = record.epoch;
-            let (cell, wanted) = (self.here().cell, self.here().held > 0);
+            let in_flight = self.here().in_flight > 0 && self.rules.counts_whatever_its_cell;
+            let (cell, wanted) = (self.here().cell, self.here().held > 0 || in_flight);
             match follow(cell, wanted, &record, NAMES[self.me]) {
                 Follow::Stay => {}
                 Follow::Awake => self.here().cell = AppState::Awake,
@@ -221,7 +225,7 @@ impl Step<'_> {
                     None
                 }
                 Provider::Stopped => {
-                    self.fail();
+                    self.fail(epoch);
                     None
                 }
                 Provider::Starting | Provider::Stopping => return None,
@@ -246,7 +250,7 @@ impl Step<'_> {
             AppState::Stopping if !there.told => {
                 if self.rules.looks_before_it_wakes {
                     if let Ok(there) | Err(Refused::Misfit(there)) = self.apply(&Change::Veto, Some(epoch)) {
-                        self.here().hear(&there);
+                        self.hear(&there);
                     }
                 } else {
                     drop(self.record(&Change::Veto, Some(epoch)));
@@ -274,11 +278,19 @@ impl Step<'_> {
         }
     }
 
-    fn fail(&mut self) {
-        let basis = self.here().heard.as_ref().map(|record| record.epoch);
-        drop(self.record(&Change::WakeFailed { reason: String::new(), reference: String::new() }, basis));
+    fn fail(&mut self, epoch: Option<u64>) {
+        let change = Change::WakeFailed { reason: String::new(), reference: String::new() };
+        let elsewhere = if !self.rules.fails_only_its_own {
+            let basis = self.here().heard.as_ref().map(|record| record.epoch);
+            drop(self.record(&change, basis));
+            false
+        } else if epoch.is_some() {
+            matches!(self.record(&change, epoch), Err(Refused::Misfit(_)))
+        } else {
+            self.sees()
+        };
         if self.here().cell == AppState::Waking {
-            self.here().cell = AppState::Failed;
+            self.here().cell = if elsewhere { AppState::Asleep } else { AppState::Failed };
         }
         self.catch_up();
     }
@@ -289,7 +301,7 @@ impl Step<'_> {
         let renew = Change::Renew { by: self.by(), lease: LEASE };
         let taken = record.apply(&renew, 0).is_err();
         if taken {
-            self.here().hear(&record);
+            self.hear(&record);
         }
         taken
     }
@@ -297,6 +309,9 @@ impl Step<'_> {
     /// One step of a stop. `None` if it can do nothing now.
     pub fn stop(&mut self, stop: &Stop) -> Option<()> {
         match *stop {
+            Stop::Begun if self.rules.looks_before_it_stops && !self.here().may_stop => {
+                self.stay(AppState::Awake);
+            }
             Stop::Begun => {
                 let begin = Change::BeginStop { by: self.by(), idle: Duration::ZERO, lease: LEASE };
                 match self.record(&begin, None) {
@@ -325,7 +340,7 @@ impl Step<'_> {
                     Err(_) => self.end(false, epoch),
                 }
             }
-            Stop::Saved(epoch) if self.next.late && self.rules.tells_in_time => self.end(false, epoch),
+            Stop::Saved(epoch) if self.rules.tells_in_time && !self.is_in_time() => self.end(false, epoch),
             Stop::Saved(epoch) => {
                 self.next.harm.stopped_in_use |= !self.next.window
                     && self.next.gateways.iter().any(|gateway| gateway.in_flight > 0 && !gateway.excused);
@@ -338,11 +353,18 @@ impl Step<'_> {
             Stop::Told(epoch) => match self.next.provider {
                 Provider::Stopping => return None,
                 Provider::Stopped => self.end(true, epoch),
+                Provider::Starting if self.rules.sees_it_through => return None,
                 // Somebody has started it again.
                 Provider::Starting | Provider::Running => self.end(false, epoch),
             },
         }
         Some(())
+    }
+
+    /// Whether what the others have agreed to still counts.
+    fn is_in_time(&self) -> bool {
+        let here = &self.next.gateways[self.me];
+        here.may_stop && !here.late
     }
 
     /// Which live gateways have not agreed.
@@ -381,12 +403,17 @@ impl Step<'_> {
             (None, Some(there)) => {
                 let settled = matches!(cell, AppState::Awake | AppState::Asleep | AppState::Failed);
                 let differs = settled && running != (there.state == AppState::Awake);
-                let ended = running || self.next.provider != Provider::Running;
+                let runs = self.next.provider == Provider::Running;
+                let ended = if self.rules.asks_before_it_tells { runs == running } else { running || !runs };
                 (untold && differs && ended).then_some((found, Some(there.epoch)))
             }
         };
         if let Some((change, basis)) = change {
             match self.apply(&change, basis) {
+                Ok(record) if self.rules.follows_what_it_restores => {
+                    self.hear(&record);
+                    return self.catch_up();
+                }
                 Ok(record) => return self.here().remember(&record),
                 Err(Refused::Misfit(_)) => {}
                 Err(Refused::Away) => {
@@ -396,7 +423,7 @@ impl Step<'_> {
             }
         }
         if let Some(there) = there {
-            self.here().hear(&there);
+            self.hear(&there);
             self.catch_up();
         }
     }

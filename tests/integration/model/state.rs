@@ -18,8 +18,6 @@ pub struct State {
     pub up: bool,
     /// The deadline of `record` has passed.
     pub abandoned: bool,
-    /// The stop in `record` was begun too long ago to be told to the provider.
-    pub late: bool,
     /// Whose heartbeats count.
     pub live: [bool; 3],
     /// The epoch of the stop that each gateway has agreed to last.
@@ -112,6 +110,8 @@ pub struct Gateway {
     pub inbox: Vec<Message>,
     pub wakes: Vec<Wake>,
     pub stop: Option<Stop>,
+    /// That was begun too long ago to be told to the provider.
+    pub late: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -174,10 +174,10 @@ impl fmt::Display for State {
             let record = record.as_ref()?;
             Some(format!("{} {} {:?} told {}", record.state, record.epoch, record.owner, record.told))
         };
-        let (up, abandoned, late, live) = (self.up, self.abandoned, self.late, self.live);
+        let (up, abandoned, live) = (self.up, self.abandoned, self.live);
         let (agreed, starts, harm) = (self.agreed, self.starts, &self.harm);
         writeln!(f, "record {:?}, provider {:?}, starts {starts}, {harm:?}", brief(&self.record), self.provider)?;
-        writeln!(f, "up {up}, abandoned {abandoned}, late {late}, live {live:?}, agreed {agreed:?}")?;
+        writeln!(f, "up {up}, abandoned {abandoned}, live {live:?}, agreed {agreed:?}")?;
         self.gateways.iter().try_for_each(|gateway| {
             writeln!(f, "- {:?}", Gateway { heard: None, inbox: Vec::new(), ..gateway.clone() })?;
             writeln!(f, "  heard {:?}, {} messages", brief(&gateway.heard), gateway.inbox.len())
@@ -192,6 +192,12 @@ impl Gateway {
 
     pub fn is_dead(&self) -> bool {
         self.health == Health::Dead
+    }
+
+    /// It may still tell the provider to stop the app.
+    pub fn may_still_tell(&self) -> bool {
+        let open = matches!(self.stop, Some(Stop::Agreeing(_) | Stop::Agreed(_) | Stop::Saved(_)));
+        open && !self.late
     }
 
     /// Somebody wants the app, here or elsewhere.
@@ -212,10 +218,23 @@ impl Gateway {
     }
 
     /// Takes over what another gateway has made of it.
-    pub fn hear(&mut self, record: &Arc<Record>) {
+    pub fn hear(&mut self, record: &Arc<Record>, tells_apart: bool) {
         if self.heard.as_ref().is_none_or(|known| known.epoch <= record.epoch) {
+            if tells_apart && self.knows_another(record) {
+                self.followed = self.followed.min(record.epoch.saturating_sub(1));
+            }
             self.heard = Some(record.clone());
         }
+    }
+
+    /// It knows another record of the same epoch: the registry has lost one of the two.
+    pub fn knows_another(&self, record: &Record) -> bool {
+        self.heard.as_ref().is_some_and(|known| {
+            let same = |known: &Record| {
+                (known.state, known.told, &known.owner) == (record.state, record.told, &record.owner)
+            };
+            known.epoch == record.epoch && !same(known)
+        })
     }
 
     pub fn tell(&mut self, message: Message) {
@@ -242,18 +261,21 @@ impl Gateway {
             return;
         }
         let (heard, followed) = (self.heard_epoch(), self.followed);
-        self.inbox.retain(|message| match message {
+        let mut inbox = std::mem::take(&mut self.inbox);
+        inbox.retain(|message| match message {
             Message::Changed(Known(record)) => {
-                record.epoch > heard || record.epoch == heard && followed < heard
+                record.epoch > heard || record.epoch == heard && followed < heard || self.knows_another(record)
             }
             Message::Wanted => true,
         });
+        self.inbox = inbox;
         if self.wants_back.is_some_and(|epoch| epoch != heard) {
             self.wants_back = None;
         }
         if self.cell != AppState::Stopping {
             self.lets_go = false;
         }
+        self.late &= self.stop.is_some();
         self.wakes.sort();
     }
 
@@ -276,6 +298,7 @@ impl Gateway {
             inbox: Vec::new(),
             wakes: Vec::new(),
             stop: None,
+            late: false,
         }
     }
 }
