@@ -88,8 +88,10 @@ impl Model for Protocol {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        [AppState::Awake, AppState::Asleep]
+        self.begins
+            .iter()
             .map(|state| {
+                let state = *state;
                 let record = Arc::new(Record { state, epoch: 1, ..Record::new(0) });
                 let awake = state == AppState::Awake;
                 State {
@@ -100,7 +102,7 @@ impl Model for Protocol {
                     live: [true, true, self.gateways > 2],
                     agreed: [0; 3],
                     provider: if awake { Provider::Running } else { Provider::Stopped },
-                    starts: 0,
+                    starts: [0; 3],
                     gateways: vec![Gateway::new(state, Some(record)); self.gateways],
                     left: self.budget,
                     window: false,
@@ -109,7 +111,7 @@ impl Model for Protocol {
                     harm: Harm::default(),
                 }
             })
-            .into()
+            .collect()
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {

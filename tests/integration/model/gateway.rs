@@ -211,7 +211,7 @@ impl Step<'_> {
             Wake::Starting { epoch, taken_over } => {
                 let provider = &mut self.next.provider;
                 if !taken_over || !matches!(provider, Provider::Running | Provider::Starting) {
-                    self.next.starts += 1;
+                    self.next.starts[self.me] += 1;
                     if *provider != Provider::Running {
                         *provider = Provider::Starting;
                     }
@@ -270,11 +270,15 @@ impl Step<'_> {
         if self.here().cell == AppState::Waking {
             self.here().cell = AppState::Awake;
         }
-        match self.record(&Change::WakeReady { boot: Duration::ZERO }, epoch) {
-            Err(Refused::Misfit(there)) if there.state != AppState::Awake => {
-                drop(self.record(&Change::Found { running: true, by: self.by() }, Some(there.epoch)));
-            }
-            _ => {}
+        let mut told = self.record(&Change::WakeReady { boot: Duration::ZERO }, epoch);
+        if let Err(Refused::Misfit(there)) = &told
+            && there.state != AppState::Awake
+        {
+            let epoch = there.epoch;
+            told = self.record(&Change::Found { running: true, by: self.by() }, Some(epoch));
+        }
+        if told.is_ok() && self.rules.claims_its_cell {
+            self.here().cell = AppState::Awake;
         }
     }
 
@@ -347,7 +351,7 @@ impl Step<'_> {
                 if self.next.provider != Provider::Stopped {
                     self.next.provider = Provider::Stopping;
                 }
-                self.next.starts = 0;
+                self.next.starts = [0; 3];
                 self.here().stop = Some(Stop::Told(epoch));
             }
             Stop::Told(epoch) => match self.next.provider {

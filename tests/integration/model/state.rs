@@ -23,8 +23,8 @@ pub struct State {
     /// The epoch of the stop that each gateway has agreed to last.
     pub agreed: [u64; 3],
     pub provider: Provider,
-    /// Starts that the provider was told of since the app was last told to stop.
-    pub starts: u8,
+    /// Starts that each gateway has told the provider of since the app was last told to stop.
+    pub starts: [u8; 3],
     pub gateways: Vec<Gateway>,
     pub left: Budget,
     /// A failover has lost a write, and the gateways do not agree again yet: the documented window.
@@ -176,7 +176,7 @@ impl fmt::Display for State {
         };
         let (up, abandoned, live) = (self.up, self.abandoned, self.live);
         let (agreed, starts, harm) = (self.agreed, self.starts, &self.harm);
-        writeln!(f, "record {:?}, provider {:?}, starts {starts}, {harm:?}", brief(&self.record), self.provider)?;
+        writeln!(f, "record {:?}, provider {:?}, starts {starts:?}, {harm:?}", brief(&self.record), self.provider)?;
         writeln!(f, "up {up}, abandoned {abandoned}, live {live:?}, agreed {agreed:?}")?;
         self.gateways.iter().try_for_each(|gateway| {
             writeln!(f, "- {:?}", Gateway { heard: None, inbox: Vec::new(), ..gateway.clone() })?;
