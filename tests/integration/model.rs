@@ -39,7 +39,8 @@ const NOT_STOPPED: &str = "an app in use is never told to stop";
 const NOT_MISLED: &str = "no request is forwarded to an app that does not run";
 const NOT_REFUSED: &str = "no request is refused";
 const NOT_VETOED: &str = "no stop is vetoed by a gateway where nobody wants the app";
-const STARTS: &str = "one start; one more if a lease was overslept; one for each gateway if the registry was away";
+const STARTS: &str =
+    "one start; one more if a lease was overslept; one for each gateway if the registry was away";
 const ENDS: &str = "where nothing more can happen, everybody is answered, nothing is half done and all agree";
 
 /// What gateways do. Each rule was found to be needed: without it, a request is lost or an app stopped in use.
@@ -77,6 +78,10 @@ struct Rules {
     fails_only_its_own: bool,
     /// Before the registry is told what it has missed, the provider is asked.
     asks_before_it_tells: bool,
+    /// Who takes a wake over knows it from the record, and asks the provider whether the start is under way.
+    knows_what_it_takes_over: bool,
+    /// What happened while the registry was away is told before anything else is followed.
+    settles_before_it_follows: bool,
     /// After a stop that another gateway has ended, the next request asks.
     rests_when_off: bool,
 }
@@ -98,6 +103,8 @@ const SOUND: Rules = Rules {
     follows_what_it_restores: true,
     fails_only_its_own: true,
     asks_before_it_tells: true,
+    knows_what_it_takes_over: true,
+    settles_before_it_follows: true,
     rests_when_off: true,
 };
 
@@ -125,6 +132,8 @@ impl Rules {
             "follows_what_it_restores" => &mut rules.follows_what_it_restores,
             "fails_only_its_own" => &mut rules.fails_only_its_own,
             "asks_before_it_tells" => &mut rules.asks_before_it_tells,
+            "knows_what_it_takes_over" => &mut rules.knows_what_it_takes_over,
+            "settles_before_it_follows" => &mut rules.settles_before_it_follows,
             "rests_when_off" => &mut rules.rests_when_off,
             _ => panic!("no rule is called {rule}"),
         } = false;
@@ -195,7 +204,8 @@ fn holds(name: &str, gateways: usize, begins: &[AppState], budget: Budget) {
 
 fn fails(rule: &str, budget: Budget, promise: &str) {
     let rules = Rules::without(rule);
-    let found = check(&format!("without {rule}"), Protocol { gateways: 2, begins: BOTH.into(), budget, rules });
+    let found =
+        check(&format!("without {rule}"), Protocol { gateways: 2, begins: BOTH.into(), budget, rules });
     assert!(found.contains_key(promise), "without {rule} nothing happens");
 }
 
@@ -271,7 +281,8 @@ fn a_gateway_that_agrees_with_something_in_flight_has_it_stopped() {
 #[test]
 fn an_owner_that_does_not_compare_epochs_does_harm() {
     let budget = Budget { pauses: 1, ..CALM };
-    let protocol = Protocol { gateways: 2, begins: BOTH.into(), budget, rules: Rules::without("compares_epochs") };
+    let protocol =
+        Protocol { gateways: 2, begins: BOTH.into(), budget, rules: Rules::without("compares_epochs") };
     assert!(!check("without compares_epochs", protocol).is_empty());
 }
 
@@ -283,6 +294,7 @@ fn every_other_rule_is_needed_too() {
     fails("keeps_its_word_when_blind", cut, NOT_STOPPED);
     fails("looks_before_it_wakes", Budget::calm(2, 2), NOT_MISLED);
     fails("claims_its_cell", Budget::calm(2, 2), ENDS);
+    fails("knows_what_it_takes_over", Budget { crashes: 1, ..Budget::calm(2, 1) }, STARTS);
     fails("asks_for_its_own", Budget::calm(2, 2), NOT_VETOED);
 }
 
@@ -304,16 +316,18 @@ fn apps_are_stopped_and_stops_are_vetoed_and_wakes_are_taken_over() {
             wakes && state.left.crashes == 0 && state.record.as_ref().is_some_and(|record| record.epoch == 3)
         }),
         ("a request is held over a stop and answered", |_, state| {
-            let woken = state.record.as_ref().is_some_and(|record| {
-                record.state == AppState::Awake && record.epoch == 6
-            });
+            let woken = state
+                .record
+                .as_ref()
+                .is_some_and(|record| record.state == AppState::Awake && record.epoch == 6);
             let answered = state.gateways.iter().all(|gateway| gateway.held + gateway.in_flight == 0);
             woken && state.left.stops == 0 && state.left.requests == 0 && answered
         }),
     ];
     for (name, condition) in happens {
-        let budget = Budget { crashes: 1, ..CALM };
-        let seen = Seen { protocol: Protocol { gateways: 2, begins: BOTH.into(), budget, rules: SOUND }, condition };
+        let budget = Budget { crashes: 1, ..Budget::calm(2, 1) };
+        let seen =
+            Seen { protocol: Protocol { gateways: 2, begins: BOTH.into(), budget, rules: SOUND }, condition };
         let checker = seen.checker().spawn_bfs().join();
         let path = checker.discovery("seen").unwrap_or_else(|| panic!("never: {name}"));
         println!("{name}: {:?}", path.into_actions());

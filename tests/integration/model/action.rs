@@ -122,13 +122,23 @@ impl Model for Protocol {
                 actions.push(Resume(me));
                 continue;
             }
-            actions.extend((0..gateway.inbox.len()).flat_map(|message| [Deliver(me, message), Lose(me, message)]));
+            actions.extend(
+                (0..gateway.inbox.len()).flat_map(|message| [Deliver(me, message), Lose(me, message)]),
+            );
             actions.extend((0..gateway.wakes.len()).flat_map(|wake| [Wake(me, wake), WakeTaken(me, wake)]));
             match gateway.stop {
                 None => actions.push(BeginStop(me)),
                 Some(_) => actions.extend([Stop(me), StopWanted(me), StopUnanswered(me), StopTaken(me)]),
             }
-            actions.extend([Arrive(me), Answer(me), AskAgain(me), Doubt(me), WantBack(me), Reread(me), Beat(me)]);
+            actions.extend([
+                Arrive(me),
+                Answer(me),
+                AskAgain(me),
+                Doubt(me),
+                WantBack(me),
+                Reread(me),
+                Beat(me),
+            ]);
             actions.extend([Renew(me), LetGo(me), Join(me), Settle(me), GraceEnds(me), Mend(me), List(me)]);
             actions.extend([Crash(me), Pause(me), Cut(me)]);
         }
@@ -154,8 +164,12 @@ impl Protocol {
         let possible = match action {
             A::Arrive(_) => state.left.requests > 0,
             A::Answer(me) => at(me).in_flight > 0 && state.provider == Provider::Running,
-            A::AskAgain(me) => at(me).held > 0 && !matches!(at(me).cell, AppState::Waking | AppState::Stopping),
-            A::Doubt(me) => at(me).in_flight > 0 && state.provider != Provider::Running && at(me).stop.is_none(),
+            A::AskAgain(me) => {
+                at(me).held > 0 && !matches!(at(me).cell, AppState::Waking | AppState::Stopping)
+            }
+            A::Doubt(me) => {
+                at(me).in_flight > 0 && state.provider != Provider::Running && at(me).stop.is_none()
+            }
             A::WakeTaken(me, wake) => {
                 matches!(at(me).wakes[wake], Wake::Starting { .. } | Wake::Probing { .. })
             }
@@ -176,9 +190,11 @@ impl Protocol {
             A::Lose(..) => state.left.lost_messages > 0,
             A::Reread(me) => {
                 let here = at(me);
-                let behind = here.heard_epoch() > here.followed && here.stop.is_none();
+                let free = here.stop.is_none() && (here.settled || !here.untold);
+                let behind = here.heard_epoch() > here.followed && free;
                 let newer = state.record.as_ref().is_some_and(|record| {
-                    record.epoch > here.heard_epoch() || self.rules.tells_records_apart && here.knows_another(record)
+                    record.epoch > here.heard_epoch()
+                        || self.rules.tells_records_apart && here.knows_another(record)
                 });
                 state.up && here.sees && (behind || newer)
             }
@@ -398,11 +414,35 @@ impl Action {
     fn gateway(self) -> Option<usize> {
         use Action::*;
         match self {
-            Arrive(me) | Answer(me) | AskAgain(me) | Doubt(me) | Wake(me, _) | WakeTaken(me, _)
-            | BeginStop(me) | Stop(me) | StopWanted(me) | StopUnanswered(me) | StopTaken(me) | WantBack(me)
-            | Deliver(me, _) | Lose(me, _) | Reread(me) | Beat(me) | Renew(me) | LetGo(me) | Join(me)
-            | Settle(me) | GraceEnds(me) | Mend(me) | List(me) | Crash(me) | Pause(me) | Resume(me) | Cut(me)
-            | HeartbeatEnds(me) | StopIsLate(me) => Some(me),
+            Arrive(me)
+            | Answer(me)
+            | AskAgain(me)
+            | Doubt(me)
+            | Wake(me, _)
+            | WakeTaken(me, _)
+            | BeginStop(me)
+            | Stop(me)
+            | StopWanted(me)
+            | StopUnanswered(me)
+            | StopTaken(me)
+            | WantBack(me)
+            | Deliver(me, _)
+            | Lose(me, _)
+            | Reread(me)
+            | Beat(me)
+            | Renew(me)
+            | LetGo(me)
+            | Join(me)
+            | Settle(me)
+            | GraceEnds(me)
+            | Mend(me)
+            | List(me)
+            | Crash(me)
+            | Pause(me)
+            | Resume(me)
+            | Cut(me)
+            | HeartbeatEnds(me)
+            | StopIsLate(me) => Some(me),
             LeaseEnds | Started | Stopped | Outage | Return | ReturnEmpty | Failover => None,
         }
     }
@@ -412,7 +452,9 @@ impl Stop {
     fn basis(&self) -> Option<u64> {
         match self {
             Self::Begun => None,
-            Self::Agreeing(epoch) | Self::Agreed(epoch) | Self::Saved(epoch) | Self::Told(epoch) => Some(*epoch),
+            Self::Agreeing(epoch) | Self::Agreed(epoch) | Self::Saved(epoch) | Self::Told(epoch) => {
+                Some(*epoch)
+            }
         }
     }
 }
@@ -448,7 +490,9 @@ impl State {
         let told = self.gateways.iter().any(told);
         let record = self.record.clone();
         let agrees = |gateway: &Gateway| {
-            gateway.sees && gateway.settled && record.as_ref().is_some_and(|record| record.epoch == gateway.followed)
+            gateway.sees
+                && gateway.settled
+                && record.as_ref().is_some_and(|record| record.epoch == gateway.followed)
         };
         for (gateway, live) in self.gateways.iter_mut().zip(self.live) {
             gateway.excused &= told || !live || !agrees(gateway);
@@ -460,7 +504,8 @@ impl State {
             }
             Provider::Starting | Provider::Stopping => false,
         };
-        self.window &= told || !true_to_it || !self.gateways.iter().all(|gateway| gateway.is_dead() || agrees(gateway));
+        self.window &=
+            told || !true_to_it || !self.gateways.iter().all(|gateway| gateway.is_dead() || agrees(gateway));
         if !self.is_transient() {
             self.abandoned = false;
         }

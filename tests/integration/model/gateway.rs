@@ -105,10 +105,13 @@ impl Step<'_> {
 
     /// `Lifecycle::catch_up`: only while no stop of its own holds the order.
     pub fn catch_up(&mut self) {
-        if self.here().stop.is_some() {
+        let unsettled = self.here().untold && !self.here().settled && self.rules.settles_before_it_follows;
+        if self.here().stop.is_some() || unsettled {
             return;
         }
-        while let Some(record) = self.here().heard.clone().filter(|record| record.epoch > self.here().followed) {
+        while let Some(record) =
+            self.here().heard.clone().filter(|record| record.epoch > self.here().followed)
+        {
             self.here().followed = record.epoch;
             let in_flight = self.here().in_flight > 0 && self.rules.counts_whatever_its_cell;
             let (cell, wanted) = (self.here().cell, self.here().held > 0 || in_flight);
@@ -233,7 +236,9 @@ impl Step<'_> {
         })
     }
 
-    fn claim(&mut self, taken_over: bool) -> Wake {
+    fn claim(&mut self, mut taken_over: bool) -> Wake {
+        let begun = self.next.record.as_ref().is_some_and(|record| record.deadline.is_some());
+        taken_over |= begun && self.rules.knows_what_it_takes_over;
         let there = match self.record(&Change::BeginWake { by: self.by(), lease: LEASE }, None) {
             Ok(record) => {
                 if self.rules.claims_its_cell && self.here().stop.is_none() {
@@ -397,6 +402,8 @@ impl Step<'_> {
         let (running, untold, cell) = (here.cell == AppState::Awake, here.untold, here.cell);
         (here.untold, here.settled) = (false, true);
         let (known, there) = (here.heard.clone(), self.next.record.clone());
+        let another = there.as_ref().is_some_and(|there| self.here().knows_another(there));
+        let untold = untold || another && self.rules.tells_records_apart;
         let found = Change::Found { running, by: self.by() };
         let lost = known.filter(|known| there.as_ref().is_none_or(|there| there.epoch < known.epoch));
         let change = match (lost, &there) {

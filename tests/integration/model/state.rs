@@ -176,7 +176,12 @@ impl fmt::Display for State {
         };
         let (up, abandoned, live) = (self.up, self.abandoned, self.live);
         let (agreed, starts, harm) = (self.agreed, self.starts, &self.harm);
-        writeln!(f, "record {:?}, provider {:?}, starts {starts:?}, {harm:?}", brief(&self.record), self.provider)?;
+        writeln!(
+            f,
+            "record {:?}, provider {:?}, starts {starts:?}, {harm:?}",
+            brief(&self.record),
+            self.provider
+        )?;
         writeln!(f, "up {up}, abandoned {abandoned}, live {live:?}, agreed {agreed:?}")?;
         self.gateways.iter().try_for_each(|gateway| {
             writeln!(f, "- {:?}", Gateway { heard: None, inbox: Vec::new(), ..gateway.clone() })?;
@@ -264,7 +269,9 @@ impl Gateway {
         let mut inbox = std::mem::take(&mut self.inbox);
         inbox.retain(|message| match message {
             Message::Changed(Known(record)) => {
-                record.epoch > heard || record.epoch == heard && followed < heard || self.knows_another(record)
+                record.epoch > heard
+                    || record.epoch == heard && followed < heard
+                    || self.knows_another(record)
             }
             Message::Wanted => true,
         });
