@@ -111,7 +111,8 @@ impl Lifecycle {
     /// Only while `app.order` is held.
     pub(super) async fn catch_up_in_order(self: &Arc<Self>, app: &Arc<ManagedApp>) {
         while let Some(record) = app.behind() {
-            let wanted = app.held() > 0;
+            // Requests may still be in flight from when it was awake here.
+            let wanted = app.held() > 0 || app.in_flight() > 0;
             match follow(app.state(), wanted, &record, self.registry.me()) {
                 Follow::Stay => {}
                 Follow::Awake => self.awake_elsewhere(app),
@@ -173,7 +174,7 @@ impl Lifecycle {
     /// Returns when the stop is over, or somebody came and its owner was asked to give it up.
     async fn want_back(self: &Arc<Self>, app: &Arc<ManagedApp>, epoch: u64) {
         tokio::select! {
-            () = app.wanted() => {}
+            () = app.wanted_here() => {}
             () = until_not(app, epoch) => return,
         }
         self.veto(app, epoch).await;
