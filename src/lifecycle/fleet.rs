@@ -128,7 +128,9 @@ impl Lifecycle {
         if record.state != app.state() {
             app.provider.changed_elsewhere(&app.id.name);
         }
-        match follow(app.state(), app.held() > 0, record, self.registry.me()) {
+        // Requests may still be in flight from when it was awake here.
+        let wanted = app.held() > 0 || app.in_flight() > 0;
+        match follow(app.state(), wanted, record, self.registry.me()) {
             Follow::Stay => {}
             Follow::Awake => self.awake_elsewhere(app),
             Follow::Asleep => self.rests(app, AppState::Asleep, None),
@@ -188,7 +190,7 @@ impl Lifecycle {
     /// Returns when the stop is over, or somebody came and its owner was asked to give it up.
     async fn want_back(self: &Arc<Self>, app: &Arc<ManagedApp>, epoch: u64) {
         tokio::select! {
-            () = app.wanted() => {}
+            () = app.wanted_here() => {}
             () = until_not(app, epoch) => return,
         }
         self.veto(app, epoch).await;

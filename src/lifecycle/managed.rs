@@ -367,6 +367,18 @@ impl ManagedApp {
         }
     }
 
+    /// Returns when a request waits for it here. What other gateways ask for concerns the owner of a stop alone.
+    pub(super) async fn wanted_here(&self) {
+        loop {
+            let mut more = std::pin::pin!(self.more_held.notified());
+            more.as_mut().enable();
+            if self.held() > 0 {
+                return;
+            }
+            more.await;
+        }
+    }
+
     pub(super) fn configure(&self, settings: Settings) {
         self.settings.store(Arc::new(settings));
     }
