@@ -9,10 +9,14 @@ use std::{
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use loir::registry::RegistryContext;
+
 use crate::{
+    clock::Clock,
     eventually,
     fleet::{all_joined, gateways, record},
-    support::{App, fleet::Fleet, gateway, program::Program, redis::Redis},
+    simulators::Platform,
+    support::{App, fleet::Fleet, gateway, plan, program::Program, redis::Redis},
 };
 
 /// What a command printed: standard output, standard error, and the code it ended with.
@@ -288,6 +292,41 @@ async fn every_kind_of_damage_is_found_in_a_dry_run_and_mended_beside_a_gateway(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_has_changed_since_it_was_found_is_not_mended() {
+    let redis = Redis::start().await;
+    let text = format!("registry: {{ type: redis, url: {:?} }}\n", redis.url());
+    let context = RegistryContext { state_dir: None, clock: Clock::system() };
+    let upkeep = plan(&text).registry.upkeep(context).await.unwrap();
+    let awake = r#"{"v":1,"state":"awake","epoch":4,"since":5}"#;
+    let asleep = r#"{"v":1,"state":"asleep","epoch":5,"since":5}"#;
+    for damage in [
+        &["SET", "loir:v1:app:cloud/strange", "what"][..],
+        &["RPUSH", "loir:v1:app:cloud/list", "what"],
+        &["SET", "loir:v1:app:cloud/unlisted", awake],
+        &["ZADD", "loir:v1:due", "1", "cloud/ghost"],
+        &["HSET", "loir:v1:fleet", "at:dead", "1700000000000"],
+    ] {
+        redis.command(damage).await.unwrap();
+    }
+    let found = upkeep.examine().await.unwrap().ailments;
+    assert_eq!(found.len(), 5, "{found:?}");
+    for change in [
+        &["SET", "loir:v1:app:cloud/strange", asleep][..],
+        &["SET", "loir:v1:app:cloud/list", asleep],
+        &["SET", "loir:v1:app:cloud/unlisted", asleep],
+        &["SET", "loir:v1:app:cloud/ghost", awake],
+        &["HSET", "loir:v1:fleet", "at:dead", "1700000000001"],
+    ] {
+        redis.command(change).await.unwrap();
+    }
+    let before = everything(&redis).await;
+    for ailment in &found {
+        assert!(!upkeep.mend(ailment).await.unwrap(), "{ailment:?}");
+    }
+    assert_eq!(everything(&redis).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_only_gateways_can_end_is_said_and_left_and_a_stuck_leader_is_taken_out() {
     let redis = Redis::start().await;
     let desk = Desk::at(&redis.url());
@@ -365,6 +404,8 @@ async fn the_records_of_a_single_gateway_are_dumped_while_it_runs_and_not_mended
         files.sort();
         files.into_iter().map(|path| (std::fs::read(&path).unwrap(), path)).collect::<Vec<_>>()
     };
+    let file = folder.path().join("state/registry.json");
+    eventually!(std::fs::read_to_string(&file).unwrap().contains("awake"), "{}", program.log());
     let before = kept();
     let (text, summary, code) = loir(&config, &["dump"]).await;
     assert_eq!(code, 0, "{summary}");

@@ -96,6 +96,7 @@ impl Night {
                     Err(error) => error.to_string(),
                 }
             }
+            Ok(Err(error)) if error.is_timeout() => format!("no answer within {limit:?}"),
             Ok(Err(error)) => in_words(&error),
             Err(_) => format!("no answer within {limit:?}"),
         };
