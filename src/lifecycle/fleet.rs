@@ -108,25 +108,40 @@ impl Lifecycle {
     /// Only while `app.order` is held.
     pub(super) async fn catch_up_in_order(self: &Arc<Self>, app: &Arc<ManagedApp>) {
         while let Some(record) = app.behind() {
-            let wanted = app.held() > 0;
-            if record.state != app.state() {
-                app.provider.changed_elsewhere(&app.id.name);
-            }
-            match follow(app.state(), wanted, &record, self.registry.me()) {
-                Follow::Stay => {}
-                Follow::Awake => self.awake_elsewhere(app),
-                Follow::Asleep => self.rests(app, AppState::Asleep, None),
-                Follow::Failed => self.rests(app, AppState::Failed, Some(self.failure_of(&record))),
-                Follow::Yield => {
-                    let idle = Duration::from_millis(record.idle.unwrap_or(0));
-                    match app.begin_stop(idle) {
-                        Ok(()) | Err(NotIdle::State(_)) => self.agree(app, record.epoch).await,
-                        Err(_) => self.veto(app, record.epoch).await,
-                    }
+            // What this gateway has seen, and nobody else can know, counts for more.
+            let record = match app.untold.load(Ordering::SeqCst) {
+                false => Ok(Some(record)),
+                true => self.tell(app, Some(record)).await,
+            };
+            match record {
+                Ok(Some(record)) => self.follow_record(app, &record).await,
+                Ok(None) => {}
+                // Told when the registry is back.
+                Err(error) => {
+                    return log::debug!("{}: what was seen of it cannot be told now: {error}", app.id);
                 }
-                Follow::Agree => self.agree(app, record.epoch).await,
-                Follow::Veto => self.veto(app, record.epoch).await,
             }
+        }
+    }
+
+    async fn follow_record(self: &Arc<Self>, app: &Arc<ManagedApp>, record: &Record) {
+        if record.state != app.state() {
+            app.provider.changed_elsewhere(&app.id.name);
+        }
+        match follow(app.state(), app.held() > 0, record, self.registry.me()) {
+            Follow::Stay => {}
+            Follow::Awake => self.awake_elsewhere(app),
+            Follow::Asleep => self.rests(app, AppState::Asleep, None),
+            Follow::Failed => self.rests(app, AppState::Failed, Some(self.failure_of(record))),
+            Follow::Yield => {
+                let idle = Duration::from_millis(record.idle.unwrap_or(0));
+                match app.begin_stop(idle) {
+                    Ok(()) | Err(NotIdle::State(_)) => self.agree(app, record.epoch).await,
+                    Err(_) => self.veto(app, record.epoch).await,
+                }
+            }
+            Follow::Agree => self.agree(app, record.epoch).await,
+            Follow::Veto => self.veto(app, record.epoch).await,
         }
     }
 
@@ -226,29 +241,40 @@ impl Lifecycle {
     async fn settle(
         self: &Arc<Self>,
         app: &Arc<ManagedApp>,
-        mut record: Option<Record>,
+        record: Option<Record>,
     ) -> Result<(), RegistryError> {
         let _order = app.order.lock().await;
+        if let Some(record) = self.tell(app, record).await? {
+            app.remember(&record);
+            self.follow_record(app, &record).await;
+        }
+        self.catch_up_in_order(app).await;
+        Ok(())
+    }
+
+    /// Tells the registry, where the record of the app is `there`, what it does not know. Returns the record if that knows
+    /// better. Only while `app.order` is held.
+    async fn tell(
+        &self,
+        app: &ManagedApp,
+        mut there: Option<Record>,
+    ) -> Result<Option<Record>, RegistryError> {
         let untold = app.untold.load(Ordering::SeqCst);
         // Others settle the same app now: whoever is not the first looks at what the first has made of it.
-        while let Some((change, basis)) = self.to_tell(app, record.as_ref(), untold).await {
+        while let Some((change, basis)) = self.to_tell(app, there.as_ref(), untold).await {
             match self.registry.apply(&app.id, change, basis).await {
                 Ok(told) => {
                     app.remember(&told);
                     app.untold.store(false, Ordering::SeqCst);
-                    return Ok(());
+                    return Ok(None);
                 }
-                Err(RegistryError::Misfit(there)) if record.as_ref() != Some(&there) => record = Some(*there),
+                Err(RegistryError::Misfit(now)) if there.as_ref() != Some(&now) => there = Some(*now),
                 Err(RegistryError::Misfit(_)) => break,
                 Err(error) => return Err(error),
             }
         }
         app.untold.store(false, Ordering::SeqCst);
-        if let Some(record) = record {
-            app.hear(&record);
-            self.catch_up_in_order(app).await;
-        }
-        Ok(())
+        Ok(there)
     }
 
     /// What the registry is yet to be told of an app whose record is `there`, and the epoch that this is decided on.
@@ -315,13 +341,10 @@ impl Lifecycle {
         loop {
             sleep(lease / 3).await;
             let renew = Change::Renew { by: self.me(), lease };
-            match self.registry.apply(&app.id, renew, None).await {
-                Err(RegistryError::Misfit(record)) => {
-                    app.hear(&record);
-                    return;
-                }
-                // A registry that is away keeps nobody from ending what was begun.
-                Ok(_) | Err(_) => {}
+            // A registry that is away keeps nobody from ending what was begun.
+            if let Err(RegistryError::Misfit(record)) = self.registry.apply(&app.id, renew, None).await {
+                app.hear(&record);
+                return;
             }
         }
     }

@@ -3,13 +3,13 @@
 //! Nothing of it is on the way of a request to an awake app, and nothing of it decides by itself that an app may be stopped:
 //! each gateway answers for the requests that it sees ([`Fleet::agree`]).
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use super::{Record, RegistryError};
-use crate::app::AppId;
+use crate::{app::AppId, provider::api::Pool};
 
 /// What a gateway hears.
 #[derive(Clone, Debug)]
@@ -55,6 +55,9 @@ pub enum Agreement {
 pub trait Fleet: Send + Sync {
     /// The news, for whoever asks first.
     fn news(&self) -> Option<mpsc::UnboundedReceiver<News>>;
+
+    /// The budgets of provider accounts, which all gateways share.
+    fn pool(&self) -> Arc<dyn Pool>;
 
     /// Returns once joining has been tried, with or without success.
     async fn tried(&self);

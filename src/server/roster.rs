@@ -109,7 +109,11 @@ impl Roster {
     ) -> Self {
         let recollection = Recollection::new(absolute(config.state_dir.clone()));
         let now = Mutex::new(Now { config, entries: Vec::new(), told: HashSet::new() });
-        let accounts = Arc::default();
+        let accounts = match lifecycle.fleet() {
+            Some(fleet) => Accounts::sharing(fleet.pool()),
+            None => Accounts::default(),
+        };
+        let accounts = Arc::new(accounts);
         Self(Arc::new(Inner { lifecycle, gateway, clock, events, program, accounts, recollection, now }))
     }
 

@@ -17,8 +17,8 @@ use loir::{
 };
 
 /// Counted, so that a filter that matches nothing is noticed.
-const INVALID: usize = 47;
-const VALID: usize = 10;
+const INVALID: usize = 50;
+const VALID: usize = 11;
 const SHIPPED: [&str; 2] = ["loir.yaml", "production.yaml"];
 
 fn root() -> &'static Path {
@@ -177,6 +177,28 @@ fn the_file_that_shows_every_key_shows_the_defaults() {
     let missing: Vec<_> = keys.iter().filter(|key| !text.contains(&format!("{key}:"))).collect();
     assert!(missing.is_empty(), "conf/loir.yaml does not show {missing:?}");
     assert!(keys.len() > 40, "{keys:?}");
+}
+
+#[test]
+fn the_address_of_redis_comes_from_the_environment_of_a_paas_and_its_password_is_not_shown() {
+    let text = "registry: { type: redis }\nproviders: []\n";
+    for name in ["REDIS_URL", "SCALINGO_REDIS_URL"] {
+        let env = Environment::from_iter([(name, "redis://:hunter2@localhost:6380")]);
+        let shown =
+            read("x.yaml", text, &env).unwrap_or_else(|problems| panic!("{problems}")).show().unwrap();
+        assert!(shown.contains(&format!("url: ${{{name}}}")) && !shown.contains("hunter2"), "{shown}");
+        let again =
+            read("x.yaml", &shown, &env).unwrap_or_else(|problems| panic!("{problems}")).show().unwrap();
+        assert_eq!(again, shown);
+    }
+    let missing = problems(text, &Environment::default());
+    assert!(missing.contains("needs a `url`") && missing.contains("REDIS_URL"), "{missing}");
+    let written = "registry: { type: redis, url: 'redis://user:hunter2@localhost' }\nproviders: []\n";
+    let shown =
+        read("x.yaml", written, &Environment::default()).unwrap_or_else(|p| panic!("{p}")).show().unwrap();
+    assert!(!shown.contains("hunter2"), "{shown}");
+    let wrong = problems(&written.replace("redis://", "http://"), &Environment::default());
+    assert!(wrong.contains("no address of a Redis") && !wrong.contains("hunter2"), "{wrong}");
 }
 
 fn collect_keys(schema: &serde_json::Value, keys: &mut BTreeSet<String>) {

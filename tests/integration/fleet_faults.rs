@@ -8,16 +8,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::{SinkExt, StreamExt};
 use tokio::task::JoinHandle;
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
     eventually,
-    fleet::{all_joined, gateways, record},
+    fleet::{all_joined, gateways, leader, record},
     simulators::Platform,
     support::{
         fleet::{Fleet, fleet, knob, seconds},
         redis::Redis,
         sentinels::Sentinels,
+        websocket,
     },
 };
 
@@ -133,6 +136,28 @@ async fn redis_that_answers_nobody_costs_no_request_and_no_stop() {
     let harm = async |redis: &mut Redis| redis.pause_clients(pause).await;
     let back = async |redis: &mut Redis| redis.answers().await;
     away_and_back(harm, back).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_stopped_without_the_word_of_a_gateway_that_stands_still() {
+    let redis = Redis::start().await;
+    let plan = fleet(3).await.sharing(&redis).registry("lease: 4s").registry("flush_interval: 200ms");
+    let fleet = plan.apps(["shop"]).defaults("idle_timeout: 300ms").start().await;
+    all_joined(&fleet).await;
+    let other = (leader(&fleet).await + 1) % 3;
+    assert_eq!(fleet.status(other, "shop", "/r").await, 200);
+    // Only this one knows of it.
+    let mut open = websocket(fleet.address(other), "shop.test").await;
+    fleet.freeze(other);
+    let asked = || fleet.logs().contains("no word from the gateways");
+    eventually!(asked() || !fleet.stops_asked().is_empty(), "it is asked for\n{}", fleet.logs());
+    assert_eq!(fleet.stops_asked().len(), 0, "stopped without its word\n{}", fleet.logs());
+    fleet.thaw(other);
+    open.send(Message::text("still there")).await.unwrap();
+    assert_eq!(open.next().await.unwrap().unwrap(), Message::text("still there"));
+    drop(open);
+    eventually!(fleet.platform.stops("shop") == 1, "nobody uses it any more\n{}", fleet.logs());
+    assert!(fleet.busy_stops().is_empty());
 }
 
 /// The holder of a wake's lease stands still, at one of two moments, until the lease is long over.

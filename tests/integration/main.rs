@@ -32,6 +32,7 @@ mod process;
 mod proxying;
 mod records;
 mod redis_itself;
+mod registry;
 mod registry_cli;
 mod reload;
 mod restart;

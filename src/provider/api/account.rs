@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
@@ -15,6 +16,7 @@ use tokio::{sync::watch, time::Instant};
 use super::{
     ApiError,
     budget::{Budget, Limits},
+    pool::Pool,
 };
 
 /// No pause is longer, whatever the provider asks for: one odd header must not silence an account for days.
@@ -52,9 +54,13 @@ struct Throttle {
 impl Account {
     /// An account of a provider of this kind that shares with nobody (see [`Accounts::open`]).
     pub fn new(kind: &str, limits: Limits) -> Self {
+        Self::with(kind, Budget::new(limits))
+    }
+
+    fn with(kind: &str, budget: Budget) -> Self {
         Self {
             kind: kind.to_owned(),
-            budget: Budget::new(limits),
+            budget,
             state: watch::Sender::new(AccountState::Fine),
             calls: AtomicU64::new(0),
             throttle: Mutex::new(Throttle { pauses: 0, until: Instant::now() }),
@@ -152,30 +158,52 @@ pub(super) fn jitter(most: f64) -> f64 {
 }
 
 /// All accounts in use. Two entries with the same credential share one account, and so its budget.
-#[derive(Debug, Default)]
-pub struct Accounts(Mutex<HashMap<[u8; 32], Weak<Account>>>);
+#[derive(Default)]
+pub struct Accounts {
+    used: Mutex<HashMap<[u8; 32], Weak<Account>>>,
+    pool: Option<Arc<dyn Pool>>,
+}
 
 impl Accounts {
+    /// No accounts yet. Other gateways use the same ones: how often each may be called is a matter of this pool.
+    pub fn sharing(pool: Arc<dyn Pool>) -> Self {
+        Self { used: Mutex::default(), pool: Some(pool) }
+    }
+
     /// The account of this secret at this kind of provider. The secret is not kept, only its hash. The latest limits stand.
     pub fn open(&self, kind: &str, secret_key: &str, limits: Limits) -> Arc<Account> {
         let mut key = [0; 32];
         key.copy_from_slice(digest(&SHA256, format!("{kind}\0{secret_key}").as_bytes()).as_ref());
-        let mut accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut accounts = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         accounts.retain(|_, account| account.strong_count() > 0);
         if let Some(account) = accounts.get(&key).and_then(Weak::upgrade) {
             account.budget.limit(limits);
             return account;
         }
-        let account = Arc::new(Account::new(kind, limits));
+        let budget = match &self.pool {
+            Some(pool) => Budget::sharing(limits, pool.clone(), &hex(&key)),
+            None => Budget::new(limits),
+        };
+        let account = Arc::new(Account::with(kind, budget));
         accounts.insert(key, Arc::downgrade(&account));
         account
     }
 
     /// Forgives every account.
     pub fn forgive(&self) {
-        let accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let accounts = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         accounts.values().filter_map(Weak::upgrade).for_each(|account| account.forgive());
     }
+}
+
+impl fmt::Debug for Accounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Accounts({:?}, shared: {})", self.used, self.pool.is_some())
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -197,7 +225,35 @@ mod tests {
         assert_eq!(one.state(), AccountState::Fine);
         drop(one);
         let two = accounts.open("scalingo", "tk-us-secret", LIMITS);
-        assert_eq!((two.calls(), accounts.0.lock().unwrap().len()), (0, 1));
+        assert_eq!((two.calls(), accounts.used.lock().unwrap().len()), (0, 1));
+    }
+
+    #[test]
+    fn an_account_that_gateways_share_is_known_by_a_hash_of_its_secret() {
+        let accounts = Accounts::sharing(Arc::new(Nothing));
+        let account = accounts.open("scalingo", "tk-us-secret", LIMITS);
+        let same = Accounts::sharing(Arc::new(Nothing)).open("scalingo", "tk-us-secret", LIMITS);
+        let name = format!("{:?}", account.budget());
+        let name = name.split_once("Shared(").unwrap().1.split_once(')').unwrap().0;
+        assert!(name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit()), "{name}");
+        assert!(format!("{:?}", same.budget()).contains(name));
+        let other = accounts.open("heroku", "tk-us-secret", LIMITS);
+        assert!(!format!("{:?}", other.budget()).contains(name));
+        assert!(!format!("{accounts:?} {account:?}").contains("tk-us-secret"));
+    }
+
+    /// A pool that knows nothing.
+    struct Nothing;
+
+    #[async_trait::async_trait]
+    impl Pool for Nothing {
+        async fn take(&self, _: &str, _: Limits, _: super::super::Priority) -> super::super::Taken {
+            super::super::Taken::Unknown
+        }
+
+        async fn give_back(&self, _: &str) {}
+
+        async fn pause(&self, _: &str, _: Duration) {}
     }
 
     #[tokio::test(start_paused = true)]

@@ -29,6 +29,7 @@ mod call;
 mod credential;
 mod error;
 pub mod oauth1;
+pub mod pool;
 mod readable;
 mod reply;
 
@@ -37,6 +38,7 @@ pub use budget::{Budget, Limits, OnWait, Priority};
 pub use call::{Call, Repeat, Waits, segment};
 pub use credential::{Credential, Fetch, Fixed, Renewed, Token};
 pub use error::{ApiError, Refusal};
+pub use pool::{Pool, Taken};
 pub use readable::Readable;
 pub use reply::{Plain, Quirks, Reply, code, message};
 

@@ -97,7 +97,7 @@ pub fn read(entry: &RegistryEntry, env: &Environment, problems: &mut Problems) -
     let typed: Typed = entry.options.decode(problems)?;
     let at = typed.url.as_ref().map_or(entry.options.at(), |url| url.at);
     let from_env =
-        VARIABLES.iter().find_map(|name| Some((*name, env.get(*name).filter(|url| !url.is_empty())?)));
+        VARIABLES.iter().find_map(|name| Some((*name, env.get(name).filter(|url| !url.is_empty())?)));
     let (url, shown_url) = match (&typed.url, from_env) {
         (Some(url), _) => (url.value.clone(), as_written(url, &url.value)),
         (None, Some((name, url))) => (url.to_string(), format!("${{{name}}}")),

@@ -1,7 +1,6 @@
 //! A gateway's life in the fleet: it joins, listens and beats, and when the registry goes away it joins again.
 
 use std::{
-    pin::Pin,
     sync::{Arc, LazyLock, Weak, atomic::Ordering},
     time::Duration,
 };
@@ -10,7 +9,13 @@ use futures_util::StreamExt;
 use redis::{Msg, Script, aio::PubSubStream, cmd};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::{Redis, copy::WRITE_EVERY, link::in_words, wire, wire::Message};
+use super::{
+    Redis,
+    copy::WRITE_EVERY,
+    link::{Link, in_words},
+    wire,
+    wire::Message,
+};
 use crate::{
     app::AppId,
     registry::{News, RegistryError, fleet::Fleet},
@@ -37,11 +42,11 @@ struct Pulse {
     word: String,
 }
 
-/// Joins, again and again, for as long as somebody holds the registry.
+/// Joins, again and again, until the gateway leaves or nobody holds the registry any more.
 pub async fn live(redis: Weak<Redis>) {
-    let (mut pause, mut said) = (FIRST_PAUSE, None::<Instant>);
+    let (mut pause, mut said) = (FIRST_PAUSE, None::<(Instant, String)>);
     let mut word = String::new();
-    while let Some(redis) = redis.upgrade() {
+    while let Some(redis) = redis.upgrade().filter(|redis| !redis.left.load(Ordering::SeqCst)) {
         match join(&redis).await {
             Ok((news, pulse)) => {
                 if !word.is_empty() && word != pulse.word {
@@ -50,34 +55,37 @@ pub async fn live(redis: Weak<Redis>) {
                     );
                 }
                 word = pulse.word;
-                log::info!(
-                    "joined the fleet `{}` at {} as {}",
-                    redis.config.prefix,
-                    redis.config.address,
-                    redis.me
-                );
+                let (prefix, address) = (&redis.config.prefix, &redis.config.address);
+                log::info!("joined the fleet `{prefix}` at {address} as {}", redis.me);
                 (pause, said) = (FIRST_PAUSE, None);
                 redis.tried.send_replace(true);
                 redis.hear(News::Joined);
-                let reason = stay(Arc::downgrade(&redis), news, pulse.seq).await;
+                let (link, weak) = (redis.link.clone(), Arc::downgrade(&redis));
+                drop(redis);
+                let reason = stay(&link, weak.clone(), news, pulse.seq).await;
+                let Some(redis) = weak.upgrade() else { return };
                 redis.link.close();
                 redis.leads.store(false, Ordering::SeqCst);
+                if redis.left.load(Ordering::SeqCst) {
+                    return;
+                }
                 redis.hear(News::Lost);
                 log::warn!("the registry is lost ({reason}): running apps are served, nothing is stopped");
             }
             Err(error) => {
                 redis.link.close();
                 redis.tried.send_replace(true);
-                if said.is_none_or(|said| said.elapsed() >= SAY_EVERY) {
-                    said = Some(Instant::now());
+                // Once in a while, and whenever it is for another reason.
+                if said.as_ref().is_none_or(|(at, before)| at.elapsed() >= SAY_EVERY || *before != error) {
                     log::error!(
                         "the registry at {} cannot be used ({error}): apps are served and woken without it, and none is stopped",
                         redis.config.address
                     );
+                    said = Some((Instant::now(), error));
                 }
+                drop(redis);
             }
         }
-        drop(redis);
         sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
@@ -99,50 +107,48 @@ async fn join(redis: &Redis) -> Result<(PubSubStream, Pulse), String> {
     // Listens before it reads: nothing is missed in between.
     let news = timeout(limit, listening).await.map_err(in_time)?.map_err(words)?;
     redis.link.open(connection);
+    // A call that failed before is not about this connection.
+    drop(timeout(Duration::ZERO, redis.link.lost.notified()).await);
     let pulse = beat(redis).await.map_err(|error| error.to_string())?;
     warn_of_eviction(redis).await;
     Ok((news, pulse))
 }
 
-/// Returns why the registry was lost.
-async fn stay(redis: Weak<Redis>, mut news: PubSubStream, mut seq: u64) -> String {
-    let every = match redis.upgrade() {
-        Some(redis) => redis.config.lease / BEATS,
-        None => return "the gateway ends".into(),
-    };
+/// Returns why the registry was lost. Holds the registry only while there is something to do, so that it can be dropped.
+async fn stay(link: &Link, redis: Weak<Redis>, mut news: PubSubStream, mut seq: u64) -> String {
+    let ends = || "the gateway ends".to_owned();
+    let Some(every) = redis.upgrade().map(|redis| redis.config.lease / BEATS) else { return ends() };
     let mut next = Instant::now() + every;
     loop {
-        let Some(redis) = redis.upgrade() else { return "the gateway ends".into() };
-        tokio::select! {
-            () = redis.link.lost.notified() => return "a command failed".into(),
-            message = next_message(&mut news) => match message {
-                Some(message) => redis.take(message, &mut seq).await,
+        let message = tokio::select! {
+            () = link.lost.notified() => return "a command failed".into(),
+            message = news.next() => match message {
+                Some(message) => Some(message),
                 None => return "the server has closed the connection".into(),
             },
-            () = sleep_until(next) => {
-                next = Instant::now() + every;
-                match beat(&redis).await {
-                    // What was told on the way is still to be read: only what is missing then is.
-                    Ok(pulse) => {
-                        drain(&redis, &mut news, &mut seq).await;
-                        if pulse.seq > seq && let Err(error) = redis.catch_up(&mut seq).await {
-                            return error.to_string();
-                        }
-                    }
-                    Err(error) => return error.to_string(),
-                }
-            }
+            () = sleep_until(next) => None,
+        };
+        let Some(redis) = redis.upgrade() else { return ends() };
+        if let Some(message) = message {
+            redis.take(message, &mut seq).await;
+            continue;
+        }
+        next = Instant::now() + every;
+        let caught_up = async {
+            let pulse = beat(&redis).await?;
+            // What was told on the way is still to be read: only what is missing then is.
+            drain(&redis, &mut news, &mut seq).await;
+            if pulse.seq > seq { redis.catch_up(&mut seq).await } else { Ok(()) }
+        };
+        if let Err(error) = caught_up.await {
+            return error.to_string();
         }
     }
 }
 
-async fn next_message(news: &mut PubSubStream) -> Option<Msg> {
-    Pin::new(news).next().await
-}
-
 /// Takes what has already arrived.
 async fn drain(redis: &Redis, news: &mut PubSubStream, seq: &mut u64) {
-    while let Ok(Some(message)) = timeout(Duration::ZERO, next_message(news)).await {
+    while let Ok(Some(message)) = timeout(Duration::ZERO, news.next()).await {
         redis.take(message, seq).await;
     }
 }
@@ -162,12 +168,15 @@ async fn beat(redis: &Redis) -> Result<Pulse, RegistryError> {
 
 /// Says that this gateway ends.
 pub async fn leave(redis: &Redis) {
+    redis.left.store(true, Ordering::SeqCst);
     redis.leads.store(false, Ordering::SeqCst);
     if redis.sees()
-        && let Err(error) = redis.link.script::<()>(&LEAVE, &[redis.keys.fleet()], &[redis.me.clone()]).await
+        && let Err(error) =
+            redis.link.script::<()>(&LEAVE, &[redis.keys.fleet()], std::slice::from_ref(&redis.me)).await
     {
         log::warn!("the fleet could not be told that this gateway ends: {error}");
     }
+    redis.link.lost.notify_one();
     if let Err(error) = redis.copy.write() {
         log::warn!("what is known of apps could not be written to state_dir: {error}");
     }

@@ -8,6 +8,7 @@
 //! | `address` | where the server is, with or without Sentinels |
 //! | `config` | the options |
 //! | `keys`, `wire` | the names of keys, and what is written under them |
+//! | `pool` | the budgets of provider accounts |
 //! | `upkeep` | a look from outside, and mending: `loir registry` |
 //! | `copy` | what this gateway has seen, for when the registry loses it |
 //! | `*.lua` | what must happen in one step |
@@ -32,7 +33,7 @@ use super::{
     Change, Record, Registry, RegistryContext, RegistryError,
     fleet::{Agreement, Fleet, News, SharedList},
 };
-use crate::app::AppId;
+use crate::{app::AppId, provider::api::Pool};
 
 mod address;
 pub mod config;
@@ -40,6 +41,7 @@ mod copy;
 mod keys;
 mod link;
 mod member;
+mod pool;
 mod upkeep;
 mod wire;
 
@@ -47,6 +49,7 @@ pub use config::{RedisConfig, configure, schema};
 use copy::Copy;
 use keys::Keys;
 use link::Link;
+use pool::RedisPool;
 use wire::Message;
 
 /// A gateway that has not been heard of for so many leases is dead, and nobody waits for its agreement.
@@ -76,10 +79,12 @@ pub struct Redis {
     config: RedisConfig,
     me: String,
     keys: Keys,
-    link: Link,
+    link: Arc<Link>,
     copy: Copy,
     leads: AtomicBool,
     heard: Notify,
+    /// It has said goodbye.
+    left: AtomicBool,
     /// Whether joining has been tried.
     tried: watch::Sender<bool>,
     news: mpsc::UnboundedSender<News>,
@@ -93,10 +98,11 @@ impl Redis {
         let redis = Arc::new(Self {
             me: format!("{:012x}", fastrand::u64(..1 << 48)),
             keys: Keys::new(&config.prefix),
-            link: Link::new(config.response_timeout),
+            link: Arc::new(Link::new(config.response_timeout)),
             copy: Copy::open(context.state_dir.as_deref()),
             leads: AtomicBool::new(false),
             heard: Notify::new(),
+            left: AtomicBool::new(false),
             tried: watch::Sender::new(false),
             news,
             listener: Mutex::new(Some(listener)),
@@ -260,6 +266,10 @@ impl Registry for Redis {
 impl Fleet for Redis {
     fn news(&self) -> Option<mpsc::UnboundedReceiver<News>> {
         self.listener.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn pool(&self) -> Arc<dyn Pool> {
+        Arc::new(RedisPool::new(self.link.clone(), self.keys.clone()))
     }
 
     async fn tried(&self) {

@@ -28,7 +28,6 @@ pub struct Plan {
     registry: String,
     platform: Scalingo,
     env: Vec<Vec<(String, String)>>,
-    program: Option<(usize, Vec<String>)>,
     first_leads: bool,
 }
 
@@ -43,7 +42,6 @@ pub async fn fleet(size: usize) -> Plan {
         registry: String::new(),
         platform,
         env: vec![Vec::new(); size],
-        program: None,
         first_leads: false,
     }
 }
@@ -117,12 +115,6 @@ impl Plan {
         self
     }
 
-    /// One of them is started by another program, whose last words are the gateway's command line.
-    pub fn started_by(mut self, of: usize, words: &[&str]) -> Self {
-        self.program = Some((of, words.iter().map(|word| (*word).to_owned()).collect()));
-        self
-    }
-
     /// The simulated platform, to set it up.
     pub fn platform(&self) -> &Scalingo {
         &self.platform
@@ -140,11 +132,8 @@ impl Plan {
             std::fs::create_dir(&home).unwrap();
             let address = SocketAddr::from(([127, 0, 0, 1], lasting_port()));
             std::fs::write(home.join("loir.yaml"), setup.yaml(&home, address)).unwrap();
-            let starter = self.program.as_ref().filter(|(of, _)| *of == number);
-            let mut words = starter.map(|(_, words)| words.clone()).unwrap_or_default();
-            words.push(env!("CARGO_BIN_EXE_loir").into());
             let env = self.env[number].clone();
-            let mut member = Member { words, env, home, address, leash: None, client: client() };
+            let mut member = Member { env, home, address, leash: None, client: client() };
             member.begin();
             fleet.members.push(member);
             if self.first_leads && number == 0 {
@@ -160,7 +149,6 @@ impl Plan {
 
 /// One gateway.
 struct Member {
-    words: Vec<String>,
     env: Vec<(String, String)>,
     home: PathBuf,
     address: SocketAddr,
@@ -171,10 +159,9 @@ struct Member {
 impl Member {
     fn begin(&mut self) {
         let config = self.home.join("loir.yaml");
-        let mut args: Vec<&str> = self.words[1..].iter().map(String::as_str).collect();
-        args.extend(["run", "-c", config.to_str().unwrap()]);
+        let args = ["run", "-c", config.to_str().unwrap()];
         let env: Vec<_> = self.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        self.leash = Some(Leash::hold(&self.words[0], &args, &env, &self.home.join("loir.log")));
+        self.leash = Some(Leash::hold(env!("CARGO_BIN_EXE_loir"), &args, &env, &self.home.join("loir.log")));
     }
 
     fn leash(&self) -> &Leash {

@@ -265,8 +265,9 @@ impl Gateway {
         self.running.lifecycle().sleep(&app, idle).await
     }
 
-    /// Stops the app now if nothing is in flight.
+    /// Stops the app now. A request counts a moment longer than its answer takes to arrive.
     pub async fn put_to_sleep(&self, app: &str) {
+        eventually!(self.app(app).in_flight() == 0);
         let slept = self.running.lifecycle().sleep(&self.app(app), Duration::ZERO).await;
         assert_eq!(slept, Slept::Yes);
     }

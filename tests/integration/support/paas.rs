@@ -111,9 +111,16 @@ impl Gateway {
         self.running.lifecycle().apps().get(&AppId::new(provider, name)).cloned()
     }
 
-    /// Stops the app now if nothing is in flight.
+    /// Stops the app now. A request counts a moment longer than its answer takes to arrive.
     pub async fn stop_at(&self, provider: &str, name: &str) -> Slept {
-        self.running.lifecycle().sleep(&self.app_at(provider, name), std::time::Duration::ZERO).await
+        let app = self.app_at(provider, name);
+        let settled = async {
+            while app.in_flight() > 0 {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+        };
+        let _ = tokio::time::timeout(std::time::Duration::from_millis(500), settled).await;
+        self.running.lifecycle().sleep(&app, std::time::Duration::ZERO).await
     }
 
     /// Asks every provider for its apps, as a reload does.

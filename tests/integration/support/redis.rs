@@ -212,6 +212,8 @@ impl Redis {
     pub async fn begin_again(&mut self) {
         self.kill().await;
         self.leash = Some(begin(&self.setup, self.port, self.folder.path().to_owned()));
+        let address = ("127.0.0.1", self.port);
+        crate::eventually!(tokio::net::TcpStream::connect(address).await.is_ok(), "{}", self.log());
     }
 
     /// The same, without anything of what it had.

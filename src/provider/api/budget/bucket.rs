@@ -84,6 +84,10 @@ pub struct Bucket {
     /// When the latest pause ends. Wakes that came before go first.
     resumes: Option<u64>,
     pool: Option<Pool>,
+    /// Until when the bucket that gateways share has nothing for each priority.
+    holds: [u64; 4],
+    /// How many gateways waited for that bucket when it last had nothing.
+    sharers: u64,
     /// Of each priority, first come, first served: the head is the one that is due first.
     queues: [VecDeque<Waiter>; 4],
     passed: u32,
@@ -99,6 +103,8 @@ impl Bucket {
             counted: 0,
             resumes: None,
             pool: None,
+            holds: [0; 4],
+            sharers: 0,
             queues: Default::default(),
             passed: 0,
             next_id: 0,
@@ -108,14 +114,19 @@ impl Bucket {
     pub fn limit(&mut self, limits: Limits, now: u64) {
         self.refill(now);
         self.limits = limits.sane();
+        self.release();
         self.tokens = self.tokens.min(self.full());
+    }
+
+    pub fn limits(&self) -> Limits {
+        self.limits
     }
 
     fn full(&self) -> u64 {
         u64::from(self.limits.burst) * TOKEN
     }
 
-    fn refill(&mut self, now: u64) {
+    pub fn refill(&mut self, now: u64) {
         let gained = now.saturating_sub(self.counted).saturating_mul(u64::from(self.limits.per_minute));
         self.tokens = self.tokens.saturating_add(gained).min(self.full());
         if let Some(pool) = &mut self.pool {
@@ -145,13 +156,39 @@ impl Bucket {
         queue.binary_search(&waiter).is_ok_and(|place| queue.remove(place).is_some())
     }
 
-    /// Nobody goes before `until`. Then the bucket is empty: the provider has just said that we were too fast.
-    pub fn pause(&mut self, until: u64, now: u64) {
+    /// Nobody goes before `until`. Then the bucket is empty: the provider has just said that we were too fast. Returns
+    /// whether nobody knew yet that it takes so long.
+    pub fn pause(&mut self, until: u64, now: u64) -> bool {
         self.refill(now);
+        let news = self.resumes < Some(until);
         self.resumes = self.resumes.max(Some(until));
         self.counted = self.counted.max(until);
         self.tokens = 0;
         self.passed = 0;
+        news
+    }
+
+    /// The bucket that gateways share has nothing for this priority before `until`; `sharers` wait for it.
+    pub fn hold(&mut self, priority: Priority, until: u64, sharers: u32) {
+        self.holds[priority as usize] = until;
+        self.sharers = u64::from(sharers).max(1);
+    }
+
+    /// Nothing is known of the bucket that gateways share.
+    pub fn release(&mut self) {
+        self.holds = [0; 4];
+        self.sharers = 0;
+    }
+
+    /// How long one of several gateways waits between two of its calls.
+    pub fn pace(&self) -> u64 {
+        (self.sharers * TOKEN).div_ceil(u64::from(self.limits.per_minute))
+    }
+
+    /// Whether the bucket that gateways share was found empty, not longer ago than it takes to hear of it anew.
+    fn contended(&self, now: u64) -> bool {
+        let latest = self.holds.into_iter().max().unwrap_or(0);
+        latest > 0 && latest.saturating_add(self.pace()) >= now
     }
 
     /// What remains is counted up as our own bucket is: were it not, and no wake came to hear of it anew, nobody else would
@@ -189,7 +226,8 @@ impl Bucket {
             other if owed == Some(other) => 0,
             _ => u64::from(self.limits.reserve_for_wakes),
         };
-        let own = after(((spared + 1) * TOKEN).saturating_sub(self.tokens));
+        let own =
+            after(((spared + 1) * TOKEN).saturating_sub(self.tokens)).max(self.holds[priority as usize]);
         match self.pool {
             Some(pool) if priority != Priority::Wake => {
                 own.max(after(pool.reserve.saturating_sub(pool.left)))
@@ -200,8 +238,12 @@ impl Bucket {
 
     /// Who goes next, and when; the bucket is refilled up to `now`.
     pub fn next(&self, now: u64) -> Option<(u64, Priority)> {
+        self.next_among(&Priority::ALL, now)
+    }
+
+    fn next_among(&self, priorities: &[Priority], now: u64) -> Option<(u64, Priority)> {
         let owed = self.owed(now);
-        let waiting = || Priority::ALL.into_iter().filter_map(|p| Some((p, self.head(p)?)));
+        let waiting = || priorities.iter().filter_map(|p| Some((*p, self.head(*p)?)));
         let at = waiting().map(|(p, _)| self.ready_at(p, owed, now)).min()?;
         waiting()
             .filter(|(p, _)| self.ready_at(*p, owed, now) <= at)
@@ -240,16 +282,33 @@ impl Bucket {
         gone
     }
 
-    /// How long `id` will wait if nobody else comes: all that lies ahead is played through.
+    /// Lets go whoever is to have a token that was got from the bucket that gateways share, for somebody of this priority.
+    /// A wake that came meanwhile goes before a list; but a list does not go with what may be of the wakes' reserve.
+    pub fn settle_one(&mut self, priority: Priority, now: u64) -> Option<(Priority, Waiter)> {
+        self.refill(now);
+        let holds = std::mem::take(&mut self.holds);
+        let next = self.next_among(&Priority::ALL[..=priority as usize], now);
+        self.holds = holds;
+        let (_, priority) = next.filter(|(at, _)| *at <= now)?;
+        Some((priority, self.take(priority, now)?))
+    }
+
+    /// How long `id` will wait if nobody else comes: all that lies ahead is played through. Where other gateways wait too,
+    /// they are taken to go on waiting.
     pub fn wait_of(&self, id: u64, now: u64) -> Duration {
         let mut ahead = self.clone();
         ahead.refill(now);
+        let contended = ahead.contended(now);
         let mut then = now;
         while let Some((at, priority)) = ahead.next(then) {
             then = at;
             ahead.refill(then);
             if ahead.take(priority, then).is_none_or(|waiter| waiter.id == id) {
                 return Duration::from_millis(then - now);
+            }
+            if contended {
+                let after = then.saturating_add(ahead.pace());
+                ahead.holds.iter_mut().for_each(|hold| *hold = after.max(*hold));
             }
         }
         Duration::ZERO

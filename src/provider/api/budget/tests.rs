@@ -219,7 +219,7 @@ async fn a_pause_holds_even_those_who_were_let_go_and_did_not_notice_yet() {
     assert!(tokio::time::timeout(Duration::from_millis(10), &mut unpolled).await.is_err());
     let start = Instant::now();
     tokio::time::timeout(secs(2), budget.acquire(Priority::List, None, None)).await.unwrap_err();
-    assert_eq!(budget.lock().granted.len(), 1, "the one behind it has let it go");
+    assert_eq!(budget.0.lock().granted.len(), 1, "the one behind it has let it go");
     budget.pause_until(start + secs(30));
     unpolled.await;
     assert!(start.elapsed() > secs(30));
@@ -254,7 +254,7 @@ async fn a_token_that_was_granted_to_nobody_goes_to_the_next() {
     assert!(tokio::time::timeout(Duration::from_millis(10), &mut unpolled).await.is_err());
     // Lets the other one go after a minute, which does not notice.
     tokio::time::timeout(secs(70), budget.acquire(Priority::List, None, None)).await.unwrap_err();
-    assert_eq!(budget.lock().granted.len(), 1);
+    assert_eq!(budget.0.lock().granted.len(), 1);
     drop(unpolled);
     budget.acquire(Priority::List, None, None).await;
     assert!(start.elapsed() < secs(71));
