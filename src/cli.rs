@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     config::Environment,
     demo, provider, server,
-    server::{Plan, Source},
+    server::{Chore, Outcome, Plan, Source},
 };
 
 /// Where a configuration is looked for, in this order, when none is named.
@@ -37,6 +37,7 @@ Examples:
   loir check -c conf/loir.yaml       every mistake at once, before it goes live
   loir run -c conf/loir.yaml         the gateway; SIGHUP reloads, SIGTERM drains
   loir config show -c conf/loir.yaml what is in effect, without secrets
+  loir registry repair               what is wrong with what is remembered, and what would be done
   PORT=3000 loir                     ./loir.yaml on another port
 
 Environment:
@@ -82,6 +83,13 @@ enum Command {
         #[command(subcommand)]
         what: Config,
     },
+    /// What is remembered of apps: take it away, put it back, mend it
+    ///
+    /// All of it works while gateways run, and changes nothing without --yes.
+    Registry {
+        #[command(subcommand)]
+        what: Registry,
+    },
     /// Ask a running gateway on this machine whether it is well
     ///
     /// For the health check of a container. Exits with 0 if it is, else with 1.
@@ -99,6 +107,43 @@ enum Command {
         /// Which app, and where.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
+    },
+}
+
+#[derive(Subcommand)]
+enum Registry {
+    /// Print every record as one JSON document
+    ///
+    /// What is remembered of each app (state, epoch, what must come back), who lives and who leads. Changes nothing. The document
+    /// goes to standard output, a summary to standard error.
+    #[command(after_help = "Examples:\n  loir registry dump -c loir.yaml > dump.json\n  \
+                            loir registry dump | jq '.apps[\"paris/shop\"]'")]
+    Dump,
+    /// Put back what the registry has lost, out of a dump
+    ///
+    /// Adds what is missing, and leads on what is older in the registry. What is newer there stays. An app that was being woken or
+    /// stopped comes back asleep; gateways ask its provider. Without --yes it only says what it would do.
+    #[command(after_help = "Examples:\n  loir registry restore dump.json          what would change\n  \
+                            loir registry restore dump.json --yes    change it")]
+    Restore {
+        /// What `loir registry dump` has printed
+        file: PathBuf,
+        /// Do it
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Find what is wrong in the registry, and mend it
+    ///
+    /// A record that cannot be understood is moved aside, never deleted, and gateways make a new one; lists that do not agree with
+    /// the records are corrected. Without --yes it only says what it would do, and exits with 1 if anything is wrong.
+    #[command(
+        after_help = "Examples:\n  loir registry repair          what is wrong; exits with 0 if nothing is\n  \
+                            loir registry repair --yes    mend it"
+    )]
+    Repair {
+        /// Do it
+        #[arg(long)]
+        yes: bool,
     },
 }
 
@@ -122,6 +167,7 @@ pub fn main() -> ExitCode {
         Some(Command::Check { online }) => check(file.config, online, &env),
         Some(Command::Config { what: Config::Show }) => show(file.config, &env),
         Some(Command::Config { what: Config::Schema }) => schema(),
+        Some(Command::Registry { what }) => registry(file.config, &what, &env),
         Some(Command::Healthcheck { address }) => healthcheck(address, &env),
         Some(Command::Keeper) => provider::process::keeper::main(),
         Some(Command::DemoApp { args }) => demo::app::main(args),
@@ -158,6 +204,35 @@ fn check_online(plan: &Plan) -> ExitCode {
 fn show(config: Option<PathBuf>, env: &Environment) -> ExitCode {
     match look_up(config, env).and_then(|path| load(&path, env)).and_then(|plan| plan.show()) {
         Ok(yaml) => say(yaml.trim_end()),
+        Err(complaint) => complain(&complaint),
+    }
+}
+
+fn registry(config: Option<PathBuf>, what: &Registry, env: &Environment) -> ExitCode {
+    let chore = match what {
+        Registry::Dump => Chore::Dump,
+        Registry::Restore { file, yes } => Chore::Restore { file, yes: *yes },
+        Registry::Repair { yes } => Chore::Repair { yes: *yes },
+    };
+    let plan = match look_up(config, env).and_then(|path| load(&path, env)) {
+        Ok(plan) => plan,
+        Err(complaint) => return complain(&complaint),
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(&format!("cannot start: {error}")),
+    };
+    match runtime.block_on(server::tend(&plan, chore)) {
+        Ok(Outcome { text, summary, fine }) => {
+            // Half a dump must not look like a whole one.
+            if !text.is_empty()
+                && let Err(error) = print(text.trim_end())
+            {
+                return complain(&format!("what was to be printed could not be written: {error}"));
+            }
+            complain(&summary);
+            if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
         Err(complaint) => complain(&complaint),
     }
 }
@@ -204,9 +279,15 @@ fn load(path: &Path, env: &Environment) -> Result<Plan, String> {
 
 /// Prints to standard output. A reader that went away (`| head`) is no failure of ours.
 fn say(text: &str) -> ExitCode {
-    use std::io::Write;
-    let _ = writeln!(std::io::stdout(), "{text}");
+    let _ = print(text);
     ExitCode::SUCCESS
+}
+
+fn print(text: &str) -> std::io::Result<()> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}")?;
+    out.flush()
 }
 
 fn complain(text: &str) -> ExitCode {

@@ -17,7 +17,11 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Change, Record, Registry, RegistryConfig, RegistryContext, RegistryError};
+use super::{
+    Change, Record, Registry, RegistryConfig, RegistryContext, RegistryError, Upkeep,
+    dump::{Dump, Entry, Intent},
+    upkeep::{Ailment, Examination},
+};
 use crate::{
     app::AppId,
     clock::Clock,
@@ -26,6 +30,9 @@ use crate::{
 
 const FORMAT: &str = "loir-registry";
 const VERSION: u32 = 1;
+
+/// In `state_dir`.
+const FILE: &str = "registry.json";
 
 #[derive(Serialize, Deserialize)]
 struct Snapshot {
@@ -57,11 +64,23 @@ pub(super) fn configure(
 
 struct MemoryConfig;
 
+#[async_trait]
 impl RegistryConfig for MemoryConfig {
     fn open(&self, context: RegistryContext) -> Result<Arc<dyn Registry>, RegistryError> {
         Memory::open(context.state_dir, context.clock)
             .map(|memory| Arc::new(memory) as Arc<dyn Registry>)
             .map_err(|error| RegistryError::Unavailable(error.to_string()))
+    }
+
+    async fn upkeep(&self, context: RegistryContext) -> Result<Box<dyn Upkeep>, RegistryError> {
+        match context.state_dir {
+            Some(folder) => Ok(Box::new(OnDisk { path: folder.join(FILE), clock: context.clock })),
+            None => Err(RegistryError::Unavailable(
+                "the registry is of type memory and there is no `state_dir`: records are only in the gateway's memory, and gone \
+                 when it ends. Write `state_dir: ./state` at the top of the configuration to keep them"
+                    .into(),
+            )),
+        }
     }
 
     fn is_shared(&self) -> bool {
@@ -70,6 +89,70 @@ impl RegistryConfig for MemoryConfig {
 
     fn show(&self) -> Value {
         json!({})
+    }
+}
+
+/// The file alone, for people: also while a gateway runs, since it is only ever replaced as a whole.
+struct OnDisk {
+    path: PathBuf,
+    clock: Clock,
+}
+
+/// The same as a [`Snapshot`], whose records may be anything.
+#[derive(Deserialize)]
+struct Raw {
+    format: String,
+    version: u32,
+    apps: BTreeMap<String, Value>,
+}
+
+#[async_trait]
+impl Upkeep for OnDisk {
+    async fn dump(&self) -> Result<Dump, RegistryError> {
+        let path = &self.path;
+        let trouble = |problem: String| RegistryError::Unavailable(format!("{}: {problem}", path.display()));
+        let text = fs::read(path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => {
+                trouble("there is no such file: no gateway has kept anything there yet".into())
+            }
+            _ => trouble(format!("cannot be read: {error}")),
+        })?;
+        let raw: Raw = serde_json::from_slice(&text).map_err(|error| {
+            trouble(format!("it is damaged ({error}); a gateway sets it aside when it starts"))
+        })?;
+        if (raw.format.as_str(), raw.version) != (FORMAT, VERSION) {
+            return Err(trouble(format!(
+                "it is {} version {}, which this Loir cannot read",
+                raw.format, raw.version
+            )));
+        }
+        let entry = |value: Value| match serde_json::from_value(value.clone()) {
+            Ok(record) => Entry::Record(record),
+            Err(error) => Entry::Strange { problem: error.to_string(), raw: value.to_string() },
+        };
+        let apps = raw.apps.into_iter().map(|(app, value)| (app, entry(value))).collect();
+        let registry = json!({ "type": "memory", "file": path.display().to_string() });
+        Ok(Dump::new(self.clock.unix_millis(), registry, Value::Null, apps))
+    }
+
+    fn mends(&self) -> Result<(), RegistryError> {
+        Err(RegistryError::Unavailable(format!(
+            "a registry of type memory belongs to its gateway, which would write over whatever is changed: stop the gateway, copy \
+             {} away or an older copy into its place, and start the gateway. A file that it cannot read it sets aside itself",
+            self.path.display()
+        )))
+    }
+
+    async fn restore(&self, _: &AppId, _: &Record) -> Result<Intent, RegistryError> {
+        self.mends().map(|()| Intent::Same)
+    }
+
+    async fn examine(&self) -> Result<Examination, RegistryError> {
+        self.mends().map(|()| Examination::default())
+    }
+
+    async fn mend(&self, _: &Ailment) -> Result<bool, RegistryError> {
+        self.mends().map(|()| false)
     }
 }
 
@@ -216,7 +299,7 @@ fn explain(error: io::Error, what: &str, path: &Path) -> io::Error {
 }
 
 fn read(folder: &Path) -> io::Result<HashMap<AppId, Record>> {
-    let path = folder.join("registry.json");
+    let path = folder.join(FILE);
     let text = match fs::read(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(HashMap::new()),
@@ -251,7 +334,7 @@ fn replace(folder: &Path, snapshot: &Snapshot) -> io::Result<()> {
     let mut file = File::create(&beside).map_err(|e| explain(e, "cannot write", &beside))?;
     file.write_all(&text)?;
     file.sync_all()?;
-    fs::rename(&beside, folder.join("registry.json"))?;
+    fs::rename(&beside, folder.join(FILE))?;
     // Without this the rename itself may be lost with the power.
     File::open(folder)?.sync_all()
 }

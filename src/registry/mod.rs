@@ -10,13 +10,16 @@ use crate::{
     config::{Environment, RegistryEntry, problem::Problems},
 };
 
+pub mod dump;
 pub mod fleet;
 pub mod memory;
 pub mod record;
 pub mod redis;
+pub mod upkeep;
 
 pub use fleet::{Fleet, News};
 pub use record::{Change, Record};
+pub use upkeep::Upkeep;
 
 /// Keeps one [`Record`] for each app.
 ///
@@ -69,9 +72,13 @@ pub struct RegistryContext {
 }
 
 /// The validated options of the `registry` block.
+#[async_trait]
 pub trait RegistryConfig: Send + Sync {
     /// Opens it. Only called within a runtime.
     fn open(&self, context: RegistryContext) -> Result<Arc<dyn Registry>, RegistryError>;
+
+    /// Opens it for people, beside the gateways that use it: nothing is joined, and nothing written yet.
+    async fn upkeep(&self, context: RegistryContext) -> Result<Box<dyn Upkeep>, RegistryError>;
 
     /// Whether several gateways may use it at once.
     fn is_shared(&self) -> bool;

@@ -53,6 +53,22 @@ pub struct Record {
     pub reference: Option<String>,
 }
 
+/// The fields of a [`Record`] as it is written, for those who read what people may have edited.
+pub const FIELDS: [&str; 12] = [
+    "state",
+    "epoch",
+    "since",
+    "deadline",
+    "owner",
+    "told",
+    "idle",
+    "formation",
+    "boots",
+    "failures",
+    "last_failure",
+    "reference",
+];
+
 /// What may happen to an app.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
@@ -323,6 +339,24 @@ mod tests {
 
     fn crashed(reason: &str) -> Change {
         Change::Crashed { reason: reason.into(), reference: "1a2b".into() }
+    }
+
+    #[test]
+    fn every_field_is_named() {
+        let some = Some(String::new());
+        let full = Record {
+            deadline: Some(1),
+            owner: some.clone(),
+            told: true,
+            idle: Some(1),
+            formation: Some(Formation::default()),
+            last_failure: some.clone(),
+            reference: some,
+            ..Record::new(0)
+        };
+        let written = serde_json::to_value(&full).unwrap();
+        let names: std::collections::BTreeSet<_> = written.as_object().unwrap().keys().cloned().collect();
+        assert_eq!(names, FIELDS.map(str::to_owned).into());
     }
 
     #[test]

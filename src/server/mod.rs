@@ -10,6 +10,7 @@
 //! | `logging` | log lines |
 //! | `health` | `loir healthcheck` |
 //! | `online` | `loir check --online` |
+//! | `upkeep` | `loir registry dump`, `restore`, `repair` |
 //!
 //! Pingora's `Server` is not used: it sleeps its whole grace period at every end, panics when a port is taken, and has
 //! no reload. What it is made of (`Service`, `HttpProxy`, `BackgroundService`) is, and runs the same here and in tests.
@@ -33,11 +34,13 @@ mod online;
 mod recollection;
 mod roster;
 mod running;
+mod upkeep;
 
 pub use health::healthcheck;
 pub use load::{Plan, Source, load};
 pub use online::check_online;
 pub use running::{Gear, Running, StartError};
+pub use upkeep::{Chore, Outcome, tend};
 
 use crate::{clock::Clock, config::Environment};
 

@@ -34,6 +34,7 @@ mod proxying;
 mod records;
 mod redis_itself;
 mod registry;
+mod registry_cli;
 mod reload;
 mod restart;
 mod shutdown;

@@ -2,12 +2,13 @@
 
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use redis::{ConnectionInfo, IntoConnectionInfo, TlsCertificates};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Redis, address::Address};
+use super::{Redis, address::Address, upkeep::Night};
 use crate::{
     config::{
         Environment, RegistryEntry,
@@ -17,7 +18,7 @@ use crate::{
         units::{self, PositivePeriod},
         yaml::Located,
     },
-    registry::{Registry, RegistryConfig, RegistryContext, RegistryError},
+    registry::{Registry, RegistryConfig, RegistryContext, RegistryError, Upkeep},
 };
 
 /// Where a Redis of a platform or of the operator is found, if the file does not say.
@@ -147,9 +148,14 @@ pub fn read(entry: &RegistryEntry, env: &Environment, problems: &mut Problems) -
     Some(RedisConfig { address: address?, prefix, response_timeout, flush_interval, lease, shown })
 }
 
+#[async_trait]
 impl RegistryConfig for RedisConfig {
     fn open(&self, context: RegistryContext) -> Result<Arc<dyn Registry>, RegistryError> {
         Ok(Redis::open(self.clone(), context))
+    }
+
+    async fn upkeep(&self, _: RegistryContext) -> Result<Box<dyn Upkeep>, RegistryError> {
+        Ok(Box::new(Night::open(self.clone()).await?))
     }
 
     fn is_shared(&self) -> bool {

@@ -16,7 +16,22 @@ impl Keys {
 
     /// The record of an app: a text, see [`super::wire`].
     pub fn record(&self, app: &AppId) -> String {
-        format!("{}:app:{app}", self.root)
+        format!("{}{app}", self.records())
+    }
+
+    /// What stands under a name, which need not be an app's.
+    pub fn record_named(&self, name: &str) -> String {
+        format!("{}{name}", self.records())
+    }
+
+    /// How the keys of all records begin.
+    pub fn records(&self) -> String {
+        format!("{}:app:", self.root)
+    }
+
+    /// Where what nobody understands is moved to: how that key begins. When it was moved follows.
+    pub fn aside(&self, name: &str) -> String {
+        format!("{}:aside:{name}:", self.root)
     }
 
     /// Who lives, who leads, and the number of the latest change: a hash.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, RedisError, Script,
+    AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, RedisError, Script, ToRedisArgs,
     aio::MultiplexedConnection,
 };
 use tokio::sync::Notify;
@@ -85,7 +85,7 @@ impl Link {
         &self,
         script: &Script,
         keys: &[String],
-        args: &[String],
+        args: &[impl ToRedisArgs + Sync],
     ) -> Result<T, RegistryError> {
         let mut connection = self.usable()?;
         let mut invocation = script.key(keys);

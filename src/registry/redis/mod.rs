@@ -9,6 +9,7 @@
 //! | `config` | the options |
 //! | `keys`, `wire` | the names of keys, and what is written under them |
 //! | `pool` | the budgets of provider accounts |
+//! | `upkeep` | a look from outside, and mending: `loir registry` |
 //! | `copy` | what this gateway has seen, for when the registry loses it |
 //! | `*.lua` | what must happen in one step |
 //!
@@ -41,6 +42,7 @@ mod keys;
 mod link;
 mod member;
 mod pool;
+mod upkeep;
 mod wire;
 
 pub use config::{RedisConfig, configure, schema};
@@ -157,21 +159,7 @@ impl Redis {
         written: &str,
         next: &Record,
     ) -> Result<Option<String>, RegistryError> {
-        let keys = &self.keys;
-        let keys = [keys.record(app), keys.fleet(), keys.changed(), keys.due(), keys.deadlines()];
-        let due = match next.state {
-            // Whoever uses it will say better.
-            crate::app::AppState::Awake => (self.config.flush_interval * 2).as_millis().to_string(),
-            _ => String::new(),
-        };
-        let args = [
-            written.to_owned(),
-            wire::write(next)?,
-            app.to_string(),
-            due,
-            next.deadline.map(|deadline| deadline.to_string()).unwrap_or_default(),
-            self.keys.channel(),
-        ];
+        let (keys, args) = write_of(&self.keys, &self.config, app, written, next)?;
         let (done, answer, now): (u8, redis::Value, u64) = self.link.script(&APPLY, &keys, &args).await?;
         self.link.believe_time(now);
         match done {
@@ -202,6 +190,29 @@ impl Redis {
         let apps: Vec<String> = self.link.command(&range).await?;
         Ok(apps.iter().filter_map(|app| app.parse().ok()).collect())
     }
+}
+
+/// What `apply.lua` is given to replace what is `written` by `next`.
+fn write_of(
+    keys: &Keys,
+    config: &RedisConfig,
+    app: &AppId,
+    written: &str,
+    next: &Record,
+) -> Result<([String; 5], [String; 6]), RegistryError> {
+    let (due, deadline) = places(config, next);
+    let args = [written.to_owned(), wire::write(next)?, app.to_string(), due, deadline, keys.channel()];
+    Ok(([keys.record(app), keys.fleet(), keys.changed(), keys.due(), keys.deadlines()], args))
+}
+
+/// Where a record belongs in the indexes: in how many milliseconds the app may be idle, and its deadline; nothing for nowhere.
+fn places(config: &RedisConfig, record: &Record) -> (String, String) {
+    let due = match record.state {
+        // Whoever uses it will say better.
+        crate::app::AppState::Awake => (config.flush_interval * 2).as_millis().to_string(),
+        _ => String::new(),
+    };
+    (due, record.deadline.map(|deadline| deadline.to_string()).unwrap_or_default())
 }
 
 /// What the registry would have if it had not lost anything that this gateway knows.
