@@ -47,7 +47,11 @@ impl Lifecycle {
             match news {
                 News::Changed(app, record) => self.changed(&app, &record),
                 News::Wanted(app) => self.wanted(&app),
-                News::Forgotten(_) => {}
+                News::Forgotten(app) => {
+                    if let Some(app) = self.apps().get(&app) {
+                        app.forget_record();
+                    }
+                }
                 News::Listed(entry) => drop(lists.send(ListNews::Listed(entry))),
                 News::Outdated(entry) => drop(lists.send(ListNews::Outdated(entry))),
                 News::Joined => {
@@ -55,9 +59,10 @@ impl Lifecycle {
                     self.tasks.spawn(async move { lifecycle.agree_again().await });
                 }
                 News::Lost => {
+                    let lease = self.fleet().map_or(Duration::ZERO, Fleet::lease);
                     for app in self.apps().values().filter(|app| app.state() == AppState::Stopping) {
                         let (lifecycle, app) = (self.clone(), app.clone());
-                        self.tasks.spawn(async move { lifecycle.let_go(&app).await });
+                        self.tasks.spawn(async move { lifecycle.let_go(&app, lease).await });
                     }
                 }
             }
@@ -132,7 +137,11 @@ impl Lifecycle {
         let wanted = app.held() > 0 || app.in_flight() > 0;
         match follow(app.state(), wanted, record, self.registry.me()) {
             Follow::Stay => {}
-            Follow::Awake => self.awake_elsewhere(app),
+            Follow::Awake => {
+                if let Err(error) = self.awake_elsewhere(app) {
+                    log::warn!("{}: {error}", app.id);
+                }
+            }
             Follow::Asleep => self.rests(app, AppState::Asleep, None),
             Follow::Failed => self.rests(app, AppState::Failed, Some(self.failure_of(record))),
             Follow::Yield => {
@@ -148,17 +157,16 @@ impl Lifecycle {
     }
 
     /// The app runs, and another gateway has seen it answer.
-    pub(super) fn awake_elsewhere(&self, app: &ManagedApp) {
-        let Some(endpoint) = app.known().endpoint.clone() else {
-            log::warn!("{}: it runs, and its address is not known here yet", app.id);
-            return;
-        };
+    /// Fails if its address is not known here yet: the next list will tell.
+    pub(super) fn awake_elsewhere(&self, app: &ManagedApp) -> Result<(), NoAddress> {
+        let endpoint = app.known().endpoint.clone().ok_or(NoAddress)?;
         app.reach(Some(self.reached(endpoint)));
         app.cell.touch(self.clock.now());
         let from = app.state();
         if from != AppState::Awake && app.turn(from, AppState::Awake, Step::Ready, None) {
             Event::Elsewhere(AppState::Awake).tell(&app.id);
         }
+        Ok(())
     }
 
     fn rests(&self, app: &ManagedApp, to: AppState, failure: Option<Failure>) {
@@ -212,11 +220,23 @@ impl Lifecycle {
         }
     }
 
-    /// The registry is lost in the middle of another gateway's stop: nobody knows what becomes of it, and nobody waits for it.
-    /// If the app was stopped, its router will say so.
-    async fn let_go(&self, app: &ManagedApp) {
+    /// The registry is lost in the middle of another gateway's stop, which this one has agreed to. That gateway may go on with
+    /// it, so newcomers are still held: until the registry is back and says what has become of it, or for a lease, after which
+    /// the provider knows.
+    async fn let_go(self: &Arc<Self>, app: &Arc<ManagedApp>, lease: Duration) {
+        let mut progress = app.progress();
+        let over = progress.wait_for(|progress| progress.state != AppState::Stopping);
+        if tokio::time::timeout(lease, over).await.is_ok() {
+            return;
+        }
+        let status = app.provider.status(&app.id.name).await;
         let _order = app.order.lock().await;
-        app.turn(AppState::Stopping, AppState::Awake, Step::Ready, None);
+        let to = match status {
+            Ok(AppStatus::Stopped | AppStatus::Stopping | AppStatus::Crashed(_)) => AppState::Asleep,
+            // If nobody can tell: its router will, if it does not run.
+            _ => AppState::Awake,
+        };
+        app.turn(AppState::Stopping, to, Step::Ready, None);
     }
 
     /// The registry can be used again: what happened meanwhile is told and heard, and what it has lost is restored.
@@ -308,10 +328,15 @@ impl Lifecycle {
     pub(super) async fn mend(self: &Arc<Self>, fleet: &dyn Fleet) -> Result<(), RegistryError> {
         for id in fleet.abandoned().await? {
             let Some(app) = self.apps().get(&id).cloned() else { continue };
-            let Some(record) = self.registry.read(&id).await? else { continue };
-            if !record.is_abandoned(fleet.now()) {
-                continue;
-            }
+            // One that cannot be read keeps no other from being mended.
+            let record = match self.registry.read(&id).await {
+                Ok(Some(record)) if record.is_abandoned(fleet.now()) => record,
+                Ok(_) => continue,
+                Err(error) => {
+                    log::debug!("{id}: was left half done, and cannot be mended: {error}");
+                    continue;
+                }
+            };
             let running = match app.provider.status(&id.name).await {
                 Ok(AppStatus::Running | AppStatus::Unknown(_)) => true,
                 Ok(AppStatus::Stopped | AppStatus::Crashed(_)) => false,
@@ -322,18 +347,28 @@ impl Lifecycle {
                     continue;
                 }
             };
-            log::warn!(
-                "{id}: was left {} by a gateway that is gone; the provider says it runs: {running}",
-                record.state
-            );
+            let runs = if running { "runs" } else { "does not run" };
+            log::warn!("{id}: was left {} by a gateway that is gone; it {runs}", record.state);
             let found = Change::Found { running, by: self.me() };
-            match self.registry.apply(&id, found, Some(record.epoch)).await {
-                // Told to all, this gateway too.
-                Ok(_) | Err(RegistryError::Misfit(_)) => {}
-                Err(error) => return Err(error),
+            // Told to all, this gateway too.
+            if let Err(error @ RegistryError::Unavailable(_)) =
+                self.registry.apply(&id, found, Some(record.epoch)).await
+            {
+                return Err(error);
             }
         }
         Ok(())
+    }
+
+    /// This gateway ends: what it has in hand is anybody's at once, and not only after a lease.
+    pub async fn hand_over(&self) {
+        let mine = |record: &Record| record.owner.as_deref() == Some(self.registry.me());
+        for app in self.apps().values().filter(|app| app.record().is_some_and(|record| mine(&record))) {
+            let renew = Change::Renew { by: self.me(), lease: Duration::ZERO };
+            if let Err(error) = self.registry.apply(&app.id, renew, None).await {
+                log::debug!("{}: it cannot be handed over: {error}", app.id);
+            }
+        }
     }
 
     /// Renews the lease on `app` for as long as this gateway is at it. Returns once another has it.
@@ -351,6 +386,11 @@ impl Lifecycle {
         }
     }
 }
+
+/// Another gateway has woken an app that this one cannot reach.
+#[derive(Debug, thiserror::Error)]
+#[error("it runs, and its address is not known here yet")]
+pub(super) struct NoAddress;
 
 /// Returns once the record has another epoch.
 pub(super) async fn until_not(app: &ManagedApp, epoch: u64) {

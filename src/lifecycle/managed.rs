@@ -444,6 +444,14 @@ impl ManagedApp {
         news && behind
     }
 
+    /// The registry has no record of it any more: whatever comes next is news.
+    pub(super) fn forget_record(&self) {
+        let mut memory = self.memory();
+        (memory.record, memory.followed) = (None, 0);
+        drop(memory);
+        self.heard.notify_waiters();
+    }
+
     /// The record that the cell has yet to follow. It is taken to be followed from now on.
     pub(super) fn behind(&self) -> Option<Record> {
         let mut memory = self.memory();

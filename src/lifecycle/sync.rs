@@ -63,6 +63,7 @@ impl Lifecycle {
             .collect();
         let names: HashSet<String> = list.iter().map(|info| info.name.clone()).collect();
         let (mut renamed, mut replaced, mut new) = (HashSet::new(), Vec::new(), Vec::new());
+        let mut renames = Vec::new();
         for info in list {
             let id = AppId::new(name.clone(), info.name.as_str());
             let settings = settings(&id, &info, policy);
@@ -87,7 +88,8 @@ impl Lifecycle {
                         app.id.provider == name && app.id != id && key.is_some() && key == info.key
                     });
                     if let Some(before) = before {
-                        self.follow(before, &id).await;
+                        Event::Renamed(before.id.clone()).tell(&id);
+                        renames.push((before.id.clone(), id.clone()));
                         renamed.insert(before.id.clone());
                     } else if known.contains_key(&id) {
                         replaced.push(id.clone());
@@ -96,8 +98,12 @@ impl Lifecycle {
                 }
             }
         }
+        // In a fleet the leader does it for all.
+        if self.speaks() {
+            self.rename(&renames).await;
+        }
         // What ran before under a name that another app has now is none of its business, unless it has moved away already.
-        for id in replaced.iter().filter(|id| !renamed.contains(*id)) {
+        for id in replaced.iter().filter(|id| !renamed.contains(*id) && self.speaks()) {
             if let Err(error) = self.registry.forget(id).await {
                 log::warn!(
                     "{id}: what is known of the app that had this name before cannot be forgotten: {error}"
@@ -155,11 +161,18 @@ impl Lifecycle {
         Known { key: info.key.clone(), endpoint: info.endpoint.clone(), left_alone, missing: 0 }
     }
 
-    /// Takes what is remembered of an app over to its new name.
-    async fn follow(&self, before: &ManagedApp, id: &AppId) {
-        Event::Renamed(before.id.clone()).tell(id);
-        if let Err(error) = self.registry.rename(&before.id, id).await {
-            log::warn!("{id}: what is known of it as {} cannot be kept: {error}", before.id);
+    /// Takes what is remembered of apps over to their new names. A name may have been another app's until now: first all are
+    /// put aside.
+    async fn rename(&self, renames: &[(AppId, AppId)]) {
+        let aside = |id: &AppId| AppId::new(id.provider.clone(), format!("{}~renamed", id.name));
+        let one = renames.len() == 1;
+        let first =
+            renames.iter().map(|(from, to)| (from.clone(), if one { to.clone() } else { aside(from) }));
+        let second = renames.iter().filter(|_| !one).map(|(from, to)| (aside(from), to.clone()));
+        for (from, to) in first.chain(second).collect::<Vec<_>>() {
+            if let Err(error) = self.registry.rename(&from, &to).await {
+                log::warn!("{to}: what is known of it as {from} cannot be kept: {error}");
+            }
         }
     }
 

@@ -72,7 +72,9 @@ async fn attempt(lifecycle: Arc<Lifecycle>, app: Arc<ManagedApp>, limit: Duratio
         };
         fail_point("wake:begun");
         let epoch = record.as_ref().map(|record| record.epoch);
-        let formation = record.and_then(|record| record.formation);
+        // Without the registry, what was heard of last has to do.
+        let known = || app.record().or_else(|| lifecycle.fleet()?.known(&app.id));
+        let formation = record.or_else(known).and_then(|record| record.formation);
         tokio::select! {
             reached = start(&lifecycle, &app, limit, formation, taken_over) => {
                 fail_point("wake:started");
@@ -106,7 +108,7 @@ async fn claim(lifecycle: &Arc<Lifecycle>, app: &Arc<ManagedApp>, limit: Duratio
         match there.state {
             AppState::Awake => {
                 let _order = app.order.lock().await;
-                lifecycle.awake_elsewhere(app);
+                lifecycle.awake_elsewhere(app).map_err(|error| error.to_string())?;
                 return Ok(Claim::Elsewhere);
             }
             AppState::Stopping if !there.told => {
@@ -124,6 +126,8 @@ async fn claim(lifecycle: &Arc<Lifecycle>, app: &Arc<ManagedApp>, limit: Duratio
             // Renewed meanwhile, or abandoned.
             () = tokio::time::sleep(left.clamp(AT_LEAST, AT_MOST)) => {}
         }
+        // Records that change all the time are no reason to ask all the time.
+        tokio::time::sleep(AT_LEAST / 5).await;
         // Whoever woke it has told everybody, and those who wait here have been let go.
         lifecycle.catch_up(app).await;
         if app.state() != AppState::Waking {

@@ -259,14 +259,15 @@ impl Roster {
                 return Err(error);
             }
         };
-        let age = self.0.clock.now().since(asked);
+        self.learn(name, provider, &listing, asked).await?;
+        // Whoever hears of it finds renamed apps under their new names.
         if let Some((_, fleet)) = shares {
-            let list = SharedList { text: listing.text().to_owned(), age };
+            let list = SharedList { text: listing.text().to_owned(), age: self.0.clock.now().since(asked) };
             if let Err(error) = fleet.share_list(name, &list).await {
                 log::warn!("provider {name}: its list cannot be shared with the other gateways: {error}");
             }
         }
-        self.learn(name, provider, &listing, asked).await
+        Ok(())
     }
 
     /// What the leader has read of this entry lately. At a start, the leader may be about to.

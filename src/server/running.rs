@@ -196,6 +196,7 @@ impl Running {
             service.abort();
         }
         if let Some(fleet) = self.lifecycle.fleet() {
+            self.lifecycle.hand_over().await;
             fleet.leave().await;
         }
         self.gateway.flush_access_log();

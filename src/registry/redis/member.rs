@@ -54,7 +54,7 @@ pub async fn live(redis: Weak<Redis>) {
                         "the registry has lost its data; records are made anew from what gateways know"
                     );
                 }
-                word = pulse.word;
+                word.clone_from(&pulse.word);
                 let (prefix, address) = (&redis.config.prefix, &redis.config.address);
                 log::info!("joined the fleet `{prefix}` at {address} as {}", redis.me);
                 (pause, said) = (FIRST_PAUSE, None);
@@ -62,7 +62,7 @@ pub async fn live(redis: Weak<Redis>) {
                 redis.hear(News::Joined);
                 let (link, weak) = (redis.link.clone(), Arc::downgrade(&redis));
                 drop(redis);
-                let reason = stay(&link, weak.clone(), news, pulse.seq).await;
+                let reason = stay(&link, weak.clone(), news, pulse).await;
                 let Some(redis) = weak.upgrade() else { return };
                 redis.link.close();
                 redis.leads.store(false, Ordering::SeqCst);
@@ -115,7 +115,8 @@ async fn join(redis: &Redis) -> Result<(PubSubStream, Pulse), String> {
 }
 
 /// Returns why the registry was lost. Holds the registry only while there is something to do, so that it can be dropped.
-async fn stay(link: &Link, redis: Weak<Redis>, mut news: PubSubStream, mut seq: u64) -> String {
+async fn stay(link: &Link, redis: Weak<Redis>, mut news: PubSubStream, joined: Pulse) -> String {
+    let mut seq = joined.seq;
     let ends = || "the gateway ends".to_owned();
     let Some(every) = redis.upgrade().map(|redis| redis.config.lease / BEATS) else { return ends() };
     let mut next = Instant::now() + every;
@@ -136,6 +137,10 @@ async fn stay(link: &Link, redis: Weak<Redis>, mut news: PubSubStream, mut seq: 
         next = Instant::now() + every;
         let caught_up = async {
             let pulse = beat(&redis).await?;
+            if pulse.word != joined.word || pulse.seq < joined.seq {
+                // Joined again, everything is looked at anew.
+                return Err(RegistryError::Unavailable("it has lost its data".into()));
+            }
             // What was told on the way is still to be read: only what is missing then is.
             drain(&redis, &mut news, &mut seq).await;
             if pulse.seq > seq { redis.catch_up(&mut seq).await } else { Ok(()) }

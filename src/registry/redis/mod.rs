@@ -127,12 +127,15 @@ impl Redis {
         for _ in 0..TRIES {
             let now = self.now();
             let record = wire::read(app, &written)?.unwrap_or_else(|| Record::new(now));
-            let next = match basis {
-                Some(epoch) if epoch != record.epoch => Err(()),
-                _ if matches!(change, Change::Restore { .. }) => record.apply(change, now).map_err(drop),
-                _ => restored(&record, known.as_ref(), now).apply(change, now).map_err(drop),
+            let lost = known.as_ref().filter(|known| known.epoch > record.epoch);
+            let restored = lost.and_then(|known| restored(&record, known, now));
+            let next = match (restored, basis) {
+                // What the registry has lost comes first, and then the change on top of it.
+                (Some(restored), _) if !matches!(change, Change::Restore { .. }) => Some((restored, false)),
+                (_, Some(epoch)) if epoch != record.epoch => None,
+                _ => record.apply(change, now).ok().map(|next| (next, true)),
             };
-            let Ok(next) = next else {
+            let Some((next, done)) = next else {
                 if certain {
                     self.copy.keep(app, &record);
                     return Err(RegistryError::Misfit(Box::new(record)));
@@ -142,10 +145,11 @@ impl Redis {
                 continue;
             };
             match self.replace(app, &written, &next).await? {
-                None => {
+                None if done => {
                     self.copy.keep(app, &next);
                     return Ok(next);
                 }
+                None => (written, certain) = (wire::write(&next)?, true),
                 Some(other) => (written, certain) = (other, true),
             }
         }
@@ -215,13 +219,10 @@ fn places(config: &RedisConfig, record: &Record) -> (String, String) {
     (due, record.deadline.map(|deadline| deadline.to_string()).unwrap_or_default())
 }
 
-/// What the registry would have if it had not lost anything that this gateway knows.
-fn restored(record: &Record, known: Option<&Record>, now: u64) -> Record {
-    let restore = known.filter(|known| known.epoch > record.epoch).map(|known| Change::Restore {
-        running: known.state == crate::app::AppState::Awake,
-        known: Box::new(known.clone()),
-    });
-    restore.and_then(|restore| record.apply(&restore, now).ok()).unwrap_or_else(|| record.clone())
+/// What the registry is to have again of what this gateway has `known`, unless somebody has the app in hand.
+fn restored(record: &Record, known: &Record, now: u64) -> Option<Record> {
+    let running = known.state == crate::app::AppState::Awake;
+    record.apply(&Change::Restore { known: Box::new(known.clone()), running }, now).ok()
 }
 
 #[async_trait]
