@@ -258,7 +258,10 @@ impl Record {
             }
             (_, Change::Found { running, by }) if !self.is_in_hand(by, now) => settled(*running),
             (_, Change::Restore { known, running }) if self.epoch < known.epoch => {
-                let mut restored = Self { state: settled(*running), since: now, ..Record::clone(known) };
+                // Whose stop nobody was told of yet still runs, whatever newcomers were told.
+                let untold = known.state == Stopping && !known.told;
+                let state = settled(*running || untold);
+                let mut restored = Self { state, since: now, ..Record::clone(known) };
                 restored.settle();
                 restored.epoch = known.epoch + 1;
                 return Ok(restored);
@@ -430,6 +433,11 @@ mod tests {
         assert_eq!((restored.epoch, restored.state, restored.since), (8, AppState::Asleep, 9));
         assert_eq!(restored.formation, known.formation);
         assert!(restored.apply(&restore, 9).is_err(), "once");
+        for (told, becomes) in [(false, AppState::Awake), (true, AppState::Asleep)] {
+            let known = Record { state: AppState::Stopping, told, ..known.clone() };
+            let restore = Change::Restore { known: Box::new(known), running: false };
+            assert_eq!(Record::new(5).apply(&restore, 9).unwrap().state, becomes);
+        }
         let newer = Record { epoch: 8, ..Record::new(0) };
         assert!(newer.apply(&restore, 9).is_err(), "what is newer stays");
     }

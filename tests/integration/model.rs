@@ -43,7 +43,8 @@ const STARTS: &str =
     "one start; one more if a lease was overslept; one for each gateway if the registry was away";
 const ENDS: &str = "where nothing more can happen, everybody is answered, nothing is half done and all agree";
 
-/// What gateways do. Each rule was found to be needed: without it, a request is lost or an app stopped in use.
+/// What gateways do beside what `Record::apply` and `follow` decide. With all of these rules the promises hold; the tests below
+/// leave some of them out, and a promise is broken.
 #[derive(Clone, Copy, Debug)]
 struct Rules {
     /// The owner of a stop waits until every live gateway has agreed.
@@ -295,13 +296,17 @@ fn every_other_rule_is_needed_too() {
     fails("looks_before_it_wakes", Budget::calm(2, 2), NOT_MISLED);
     fails("claims_its_cell", Budget::calm(2, 2), ENDS);
     fails("knows_what_it_takes_over", Budget { crashes: 1, ..Budget::calm(2, 1) }, STARTS);
+    fails("remembers_its_start", Budget { outages: 1, ..Budget::calm(1, 0) }, STARTS);
+    fails("fails_only_its_own", pause, NOT_REFUSED);
+    fails("asks_before_it_tells", cut, NOT_MISLED);
     fails("asks_for_its_own", Budget::calm(2, 2), NOT_VETOED);
 }
 
 /// The model does something: what the promises are about does happen in it.
 #[test]
 fn apps_are_stopped_and_stops_are_vetoed_and_wakes_are_taken_over() {
-    let happens: [(&str, fn(&Protocol, &State) -> bool); 4] = [
+    type Condition = fn(&Protocol, &State) -> bool;
+    let happens: [(&str, Condition); 4] = [
         ("an app is stopped", |_, state| {
             let asleep = state.record.as_ref().is_some_and(|record| record.state == AppState::Asleep);
             asleep && state.provider == Provider::Stopped && state.left.stops == 0

@@ -190,11 +190,11 @@ impl Protocol {
             A::Lose(..) => state.left.lost_messages > 0,
             A::Reread(me) => {
                 let here = at(me);
-                let free = here.stop.is_none() && (here.settled || !here.untold);
+                let free = here.stop.is_none() && here.settled;
                 let behind = here.heard_epoch() > here.followed && free;
                 let newer = state.record.as_ref().is_some_and(|record| {
                     record.epoch > here.heard_epoch()
-                        || self.rules.tells_records_apart && here.knows_another(record)
+                        || self.rules.tells_records_apart && here.settled && here.knows_another(record)
                 });
                 state.up && here.sees && (behind || newer)
             }

@@ -86,7 +86,16 @@ impl Step<'_> {
     /// `ManagedApp::hear`.
     pub fn hear(&mut self, record: &Arc<Record>) {
         let tells_apart = self.rules.tells_records_apart;
-        self.here().hear(record, tells_apart);
+        // What it knows itself is settled first.
+        if !(tells_apart && self.is_unsettled() && self.here().knows_another(record)) {
+            self.here().hear(record, tells_apart);
+        }
+    }
+
+    /// It has joined again, and has not told yet what it has seen meanwhile.
+    fn is_unsettled(&self) -> bool {
+        let here = &self.next.gateways[self.me];
+        here.sees && !here.settled && self.rules.settles_before_it_follows
     }
 
     /// `Lifecycle::record`.
@@ -105,7 +114,7 @@ impl Step<'_> {
 
     /// `Lifecycle::catch_up`: only while no stop of its own holds the order.
     pub fn catch_up(&mut self) {
-        let unsettled = self.here().untold && !self.here().settled && self.rules.settles_before_it_follows;
+        let unsettled = self.is_unsettled();
         if self.here().stop.is_some() || unsettled {
             return;
         }
