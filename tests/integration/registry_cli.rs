@@ -429,3 +429,21 @@ async fn the_records_of_a_single_gateway_are_dumped_while_it_runs_and_not_mended
     let (_, error, code) = bare.loir(&["dump"]).await;
     assert!(code == 1 && error.contains("state_dir"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_with_the_rights_that_the_docs_name_can_dump_restore_and_repair() {
+    let redis = Redis::start().await;
+    let docs = include_str!("../../docs/fleet.md");
+    let rights =
+        docs.lines().find_map(|line| line.strip_prefix("| a user with `")?.split('`').next()).unwrap();
+    let mut user = vec!["ACL", "SETUSER", "anna", "on", ">secret"];
+    user.extend(rights.split_whitespace());
+    redis.command(&user).await.unwrap();
+    redis.command(&["SET", "loir:v1:app:cloud/shop", "what"]).await.unwrap();
+    let desk = Desk::at(&redis.url().replace("redis://", "redis://anna:secret@"));
+    let file = desk.file(&dump_of(json!({ "a/a": { "state": "asleep", "epoch": 7, "since": 5 } })));
+    for words in [&["dump"][..], &["restore", &file, "--yes"], &["repair", "--yes"], &["repair"]] {
+        let (_, summary, code) = desk.loir(words).await;
+        assert_eq!(code, 0, "{words:?}: {summary}");
+    }
+}
