@@ -2,11 +2,14 @@
 //! mends what was left half done.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
 
 use super::{
     Event, Failure, Lifecycle, ManagedApp, Step,
@@ -18,6 +21,9 @@ use crate::{
     clock::Millis,
     registry::{Change, Fleet, News, Record, RegistryError},
 };
+
+/// What another gateway has in hand is looked at so often, if its lease is over.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// What concerns the lists of providers, for whoever keeps them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +66,7 @@ impl Lifecycle {
                 }
                 News::Lost => {
                     let lease = self.fleet().map_or(Duration::ZERO, Fleet::lease);
+                    self.apps().values().for_each(|app| app.unsettled.store(true, Ordering::SeqCst));
                     for app in self.apps().values().filter(|app| app.state() == AppState::Stopping) {
                         let (lifecycle, app) = (self.clone(), app.clone());
                         self.tasks.spawn(async move { lifecycle.let_go(&app, lease).await });
@@ -91,7 +98,8 @@ impl Lifecycle {
 
     fn changed(self: &Arc<Self>, id: &AppId, record: &Record) {
         let Some(app) = self.apps().get(id).cloned() else { return };
-        if app.hear(record) {
+        // Right after the registry was away, first it is settled what happened meanwhile.
+        if app.hear(record) && !app.unsettled.load(Ordering::SeqCst) {
             let lifecycle = self.clone();
             self.tasks.spawn(async move { lifecycle.catch_up(&app).await });
         }
@@ -136,6 +144,12 @@ impl Lifecycle {
         // Requests may still be in flight from when it was awake here.
         let wanted = app.held() > 0 || app.in_flight() > 0;
         match follow(app.state(), wanted, record, self.registry.me()) {
+            Follow::Stay if record.told && app.state() == AppState::Stopping => {
+                let (lifecycle, app, epoch) = (self.clone(), app.clone(), record.epoch);
+                if record.owner.as_deref() != Some(self.registry.me()) {
+                    self.tasks.spawn(async move { lifecycle.outlast(&app, epoch).await });
+                }
+            }
             Follow::Stay => {}
             Follow::Awake => {
                 if let Err(error) = self.awake_elsewhere(app) {
@@ -195,13 +209,34 @@ impl Lifecycle {
         self.tasks.spawn(async move { lifecycle.want_back(&app, epoch).await });
     }
 
-    /// Returns when the stop is over, or somebody came and its owner was asked to give it up.
+    /// Another gateway's stop, which may have been told to the provider, is waited for; if its owner is not heard of any more,
+    /// whoever comes here wakes the app.
+    async fn outlast(self: &Arc<Self>, app: &Arc<ManagedApp>, epoch: u64) {
+        let Some(fleet) = self.fleet() else { return };
+        loop {
+            let deadline = app.record().and_then(|record| record.deadline).unwrap_or(0);
+            let left = Duration::from_millis(deadline.saturating_sub(fleet.now()));
+            tokio::select! {
+                () = until_not(app, epoch) => return,
+                () = sleep(left.max(LOOK_EVERY)) => {}
+            }
+            let abandoned = app.record().is_some_and(|record| record.is_abandoned(fleet.now()));
+            if abandoned && app.held() > 0 {
+                let _order = app.order.lock().await;
+                app.turn(AppState::Stopping, AppState::Asleep, Step::Starting, None);
+                return;
+            }
+        }
+    }
+
+    /// Returns when the stop is over, or its owner is not heard of any more. Whoever comes has it given up, if it still can be.
     async fn want_back(self: &Arc<Self>, app: &Arc<ManagedApp>, epoch: u64) {
         tokio::select! {
             () = app.wanted_here() => {}
             () = until_not(app, epoch) => return,
         }
         self.veto(app, epoch).await;
+        self.outlast(app, epoch).await;
     }
 
     async fn veto(&self, app: &Arc<ManagedApp>, epoch: u64) {
@@ -231,6 +266,9 @@ impl Lifecycle {
         }
         let status = app.provider.status(&app.id.name).await;
         let _order = app.order.lock().await;
+        if self.fleet().is_some_and(Fleet::sees) {
+            return;
+        }
         let to = match status {
             Ok(AppStatus::Stopped | AppStatus::Stopping | AppStatus::Crashed(_)) => AppState::Asleep,
             // If nobody can tell: its router will, if it does not run.
@@ -254,6 +292,10 @@ impl Lifecycle {
             self.tasks.spawn(async move {
                 if let Err(error) = lifecycle.settle(&app, record).await {
                     log::debug!("{}: its record cannot be settled now: {error}", app.id);
+                    // Else it is when the registry is back.
+                    if lifecycle.fleet().is_some_and(Fleet::sees) {
+                        app.unsettled.store(false, Ordering::SeqCst);
+                    }
                 }
             });
         }
@@ -270,12 +312,13 @@ impl Lifecycle {
             app.remember(&record);
             self.follow_record(app, &record).await;
         }
+        app.unsettled.store(false, Ordering::SeqCst);
         self.catch_up_in_order(app).await;
         Ok(())
     }
 
-    /// Tells the registry, where the record of the app is `there`, what it does not know. Returns the record if that knows
-    /// better. Only while `app.order` is held.
+    /// Tells the registry, where the record of the app is `there`, what it does not know. Returns the record to be followed.
+    /// Only while `app.order` is held.
     async fn tell(
         &self,
         app: &ManagedApp,
@@ -288,7 +331,7 @@ impl Lifecycle {
                 Ok(told) => {
                     app.remember(&told);
                     app.untold.store(false, Ordering::SeqCst);
-                    return Ok(None);
+                    return Ok(Some(told));
                 }
                 Err(RegistryError::Misfit(now)) if there.as_ref() != Some(&now) => there = Some(*now),
                 Err(RegistryError::Misfit(_)) => break,
@@ -306,10 +349,14 @@ impl Lifecycle {
         there: Option<&Record>,
         untold: bool,
     ) -> Option<(Change, Option<u64>)> {
-        let running = app.state() == AppState::Awake;
+        let mut running = app.state() == AppState::Awake;
         let known = app.record().or_else(|| self.fleet()?.known(&app.id));
         let lost = known.filter(|known| there.is_none_or(|there| there.epoch < known.epoch));
         if let Some(known) = lost {
+            if known.told {
+                // Whether the provider was told, only the provider knows.
+                running = self.seems_to_run(app).await.unwrap_or(running);
+            }
             return Some((Change::Restore { known: Box::new(known), running }, None));
         }
         let found = Change::Found { running, by: self.me() };
@@ -318,9 +365,18 @@ impl Lifecycle {
         if !untold || !settled || running == (there.state == AppState::Awake) {
             return None;
         }
-        // It was seen to end here, and another gateway may have woken it since.
-        let ended = running || !matches!(app.provider.status(&app.id.name).await, Ok(AppStatus::Running));
-        ended.then_some((found, Some(there.epoch)))
+        // Others may have started or stopped it since it was seen here.
+        let still = self.seems_to_run(app).await.is_none_or(|runs| runs == running);
+        still.then_some((found, Some(there.epoch)))
+    }
+
+    /// Whether the app runs as its provider sees it. `None` if that cannot be told.
+    async fn seems_to_run(&self, app: &ManagedApp) -> Option<bool> {
+        match app.provider.status(&app.id.name).await {
+            Ok(AppStatus::Running | AppStatus::Unknown(_)) => Some(true),
+            Ok(AppStatus::Stopped | AppStatus::Crashed(_)) => Some(false),
+            Ok(AppStatus::Starting | AppStatus::Stopping) | Err(_) => None,
+        }
     }
 
     /// Gateways died or lost the registry in the middle of these apps' wakes and stops: the provider is asked what has become
@@ -337,16 +393,8 @@ impl Lifecycle {
                     continue;
                 }
             };
-            let running = match app.provider.status(&id.name).await {
-                Ok(AppStatus::Running | AppStatus::Unknown(_)) => true,
-                Ok(AppStatus::Stopped | AppStatus::Crashed(_)) => false,
-                // Neither: it is looked at again.
-                Ok(AppStatus::Starting | AppStatus::Stopping) => continue,
-                Err(error) => {
-                    log::warn!("{id}: what has become of it cannot be told: {error}");
-                    continue;
-                }
-            };
+            // If that cannot be told now, it is looked at again.
+            let Some(running) = self.seems_to_run(&app).await else { continue };
             let runs = if running { "runs" } else { "does not run" };
             log::warn!("{id}: was left {} by a gateway that is gone; it {runs}", record.state);
             let found = Change::Found { running, by: self.me() };
@@ -373,18 +421,32 @@ impl Lifecycle {
 
     /// Renews the lease on `app` for as long as this gateway is at it. Returns once another has it.
     pub(super) async fn keep(&self, app: &ManagedApp) {
+        self.keep_since(app, &Mutex::new(Instant::now())).await;
+    }
+
+    /// The same, and notes when the lease was asked for that it holds.
+    pub(super) async fn keep_since(&self, app: &ManagedApp, held: &Mutex<Instant>) {
         let Some(fleet) = self.fleet() else { return std::future::pending().await };
         let lease = fleet.lease();
         loop {
             sleep(lease / 3).await;
-            let renew = Change::Renew { by: self.me(), lease };
-            // A registry that is away keeps nobody from ending what was begun.
-            if let Err(RegistryError::Misfit(record)) = self.registry.apply(&app.id, renew, None).await {
-                app.hear(&record);
-                return;
+            let (renew, sent) = (Change::Renew { by: self.me(), lease }, Instant::now());
+            match self.registry.apply(&app.id, renew, None).await {
+                Ok(_) => *held.lock().unwrap_or_else(PoisonError::into_inner) = sent,
+                Err(RegistryError::Misfit(record)) => {
+                    app.hear(&record);
+                    return;
+                }
+                // A registry that is away keeps nobody from ending a wake that was begun.
+                Err(_) => {}
             }
         }
     }
+}
+
+/// When the lease was asked for that this gateway holds.
+pub(super) fn held_since(held: &Mutex<Instant>) -> Instant {
+    *held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Another gateway has woken an app that this one cannot reach.

@@ -63,6 +63,8 @@ pub struct ManagedApp {
     pub(super) heard: Notify,
     /// Something has happened to the app that the registry could not be told.
     pub(super) untold: AtomicBool,
+    /// The registry was away, and what happened meanwhile is not settled yet.
+    pub(super) unsettled: AtomicBool,
     /// The activity that other gateways were told of last.
     pub(super) flushed: AtomicU64,
 }
@@ -260,6 +262,7 @@ impl ManagedApp {
             memory: Mutex::new(memory),
             heard: Notify::new(),
             untold: AtomicBool::new(false),
+            unsettled: AtomicBool::new(false),
             flushed: AtomicU64::new(0),
         }
     }
@@ -435,6 +438,15 @@ impl ManagedApp {
     pub(super) fn hear(&self, record: &Record) -> bool {
         let mut memory = self.memory();
         let news = memory.record.as_ref().is_none_or(|known| known.epoch <= record.epoch);
+        // The same epoch with another meaning: the registry has lost what was there, and somebody went on without it.
+        let other = |known: &Record| {
+            known.epoch == record.epoch
+                && (known.state, &known.owner, known.told) != (record.state, &record.owner, record.told)
+        };
+        if memory.record.as_ref().is_some_and(other) {
+            memory.followed = memory.followed.min(record.epoch.saturating_sub(1));
+            self.untold.store(true, Ordering::SeqCst);
+        }
         if news {
             *memory = Memory { followed: memory.followed, ..Memory::of(record) };
         }

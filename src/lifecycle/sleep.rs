@@ -1,21 +1,27 @@
 //! A stop: from the decision to its confirmation, giving way to any request on the way.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-use super::{Event, Lifecycle, ManagedApp, Step, cell::NotIdle, fail_point::fail_point};
+use super::{Event, Lifecycle, ManagedApp, Step, cell::NotIdle, fail_point::fail_point, fleet::held_since};
 use crate::{
     app::{AppState, AppStatus},
     provider::{BeforeStop, Queue, Turn},
-    registry::{Change, Fleet, fleet::Agreement},
+    registry::{Change, Fleet, RegistryError, fleet::Agreement},
 };
 
 /// Longer than any provider takes to confirm a stop.
 const LIMIT: Duration = Duration::from_secs(120);
+
+/// Why a stop does not begin while nobody knows what the other gateways do.
+const BLIND: &str = "the registry is away, or has just come back: nothing is stopped blindly";
+
+/// What is being stopped is looked at so often, if it has not come out how that ended.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// What became of a stop.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +65,10 @@ impl Lifecycle {
     async fn put_to_sleep(self: &Arc<Self>, app: &Arc<ManagedApp>, idle: Duration) -> Slept {
         // From the first change to the last: whoever else holds the order never meets `Stopping`.
         let _order = app.order.lock().await;
+        // It may have waited long for the order.
+        if self.fleet().is_some_and(|fleet| !fleet.may_stop()) {
+            return Slept::Kept(BLIND.into());
+        }
         app.wanted_elsewhere.store(false, Ordering::SeqCst);
         if let Err(reason) = app.begin_stop(idle) {
             return Slept::NotIdle(reason);
@@ -73,12 +83,20 @@ impl Lifecycle {
                 app.turn(AppState::Stopping, AppState::Asleep, Step::Starting, None);
                 Slept::Yes
             }
-            Err(reason) => {
+            Err(kept) => {
                 // A full idle time passes before the next try.
                 app.cell.touch(self.clock.now());
-                Event::KeptAwake(reason.clone()).tell(&app.id);
-                app.turn(AppState::Stopping, AppState::Awake, Step::Ready, None);
-                Slept::Kept(reason)
+                Event::KeptAwake(kept.to_string()).tell(&app.id);
+                let to = match kept {
+                    // What has become of it is in the record. Until that was read, nobody is let through.
+                    Kept::Off(_) => AppState::Asleep,
+                    _ => AppState::Awake,
+                };
+                app.turn(AppState::Stopping, to, Step::Ready, None);
+                if let (Kept::Off(_), Ok(Some(record))) = (&kept, self.registry.read(&app.id).await) {
+                    app.hear(&record);
+                }
+                Slept::Kept(kept.to_string())
             }
         };
         // Another gateway may have had the last word.
@@ -87,26 +105,31 @@ impl Lifecycle {
     }
 
     /// Only while `app.order` is held.
-    async fn stop(&self, app: &ManagedApp, idle: Duration) -> Result<(), String> {
+    async fn stop(&self, app: &ManagedApp, idle: Duration) -> Result<(), Kept> {
         let begin = Change::BeginStop { by: self.me(), idle, lease: self.lease(LIMIT) };
-        let begun = self.record(app, begin, None).await.map_err(|error| error.to_string())?;
+        let sent = Instant::now();
+        let begun = match self.record(app, begin, None).await {
+            Ok(record) => record,
+            Err(RegistryError::Misfit(_)) if self.fleet().is_some() => {
+                return Err(Kept::Off("another gateway has it in hand"));
+            }
+            Err(error) => return Err(Kept::Before(error.to_string())),
+        };
         fail_point("stop:begun");
         let mut basis = self.fleet().map(|_| begun.epoch);
+        let lease = Mutex::new(sent);
         let outcome = tokio::select! {
-            outcome = self.agree_save_and_stop(app, &mut basis) => outcome,
-            () = self.keep(app) => Err(Kept::Off("this gateway was too slow, and another has it in hand")),
+            outcome = self.agree_save_and_stop(app, &mut basis, &lease) => outcome,
+            () = self.keep_since(app, &lease) => Err(Kept::Off("this gateway was too slow, and another has it in hand")),
         };
         let change = match &outcome {
             Ok(()) => Change::Stopped,
             Err(Kept::Wanted | Kept::Before(_)) => Change::AbortStop,
             // It is theirs to look what has become of the app.
-            Err(Kept::Off(reason)) => return Err((*reason).into()),
+            Err(Kept::Off(_)) => return outcome,
             // The provider is always right: a stop that reported an error may have worked all the same.
             Err(Kept::Stopping(_)) => tokio::select! {
-                status = app.provider.status(&app.id.name) => match status {
-                    Ok(AppStatus::Stopped | AppStatus::Crashed(_)) => Change::Stopped,
-                    _ => Change::AbortStop,
-                },
+                stopped = has_stopped(app) => if stopped { Change::Stopped } else { Change::AbortStop },
                 // If it did work, the router's page will tell.
                 () = app.wanted() => Change::AbortStop,
             },
@@ -116,15 +139,16 @@ impl Lifecycle {
         if let Err(error) = self.record(app, change, basis).await {
             log::warn!("{}: the end of a stop could not be recorded: {error}", app.id);
         }
-        match outcome {
-            Err(Kept::Wanted) => Err("somebody wants it".into()),
-            Err(Kept::Before(reason) | Kept::Stopping(reason)) if !stopped => Err(reason),
-            _ => Ok(()),
-        }
+        if stopped { Ok(()) } else { outcome }
     }
 
     /// Every gateway holds newcomers and has nothing in flight; then the app is stopped.
-    async fn agree_save_and_stop(&self, app: &ManagedApp, basis: &mut Option<u64>) -> Result<(), Kept> {
+    async fn agree_save_and_stop(
+        &self,
+        app: &ManagedApp,
+        basis: &mut Option<u64>,
+        lease: &Mutex<Instant>,
+    ) -> Result<(), Kept> {
         if let (Some(fleet), Some(epoch)) = (self.fleet(), *basis) {
             tokio::select! {
                 biased;
@@ -133,12 +157,17 @@ impl Lifecycle {
             }
             fail_point("stop:agreed");
         }
-        self.save_and_stop(app, basis).await
+        self.save_and_stop(app, basis, lease).await
     }
 
     /// What must come back is kept before anything is stopped: whoever ends in between, nothing is lost. Whoever comes before
     /// the provider was told to stop it does not wait: the stop is given up.
-    async fn save_and_stop(&self, app: &ManagedApp, basis: &mut Option<u64>) -> Result<(), Kept> {
+    async fn save_and_stop(
+        &self,
+        app: &ManagedApp,
+        basis: &mut Option<u64>,
+        lease: &Mutex<Instant>,
+    ) -> Result<(), Kept> {
         let (name, turn) = (&app.id.name, Turn::default());
         let look = tokio::select! {
             biased;
@@ -158,6 +187,12 @@ impl Lifecycle {
         let saved = self.record(app, save, *basis).await.map_err(|error| before(&error))?;
         *basis = basis.map(|_| saved.epoch);
         fail_point("stop:saved");
+        // A gateway that stood still, or lost the registry, may have been taken for dead, and the app be in use elsewhere.
+        if let Some(fleet) = self.fleet()
+            && (!fleet.may_stop() || held_since(lease).elapsed() >= fleet.lease())
+        {
+            return Err(Kept::Off("this gateway was too slow to stop it"));
+        }
         let turn = turn.next();
         tokio::select! {
             biased;
@@ -186,15 +221,34 @@ async fn all_agree(fleet: &dyn Fleet, app: &ManagedApp, epoch: u64) -> Result<()
     }
 }
 
+/// What the provider says of an app whose stop has failed, or perhaps has not; a moment in between is waited for.
+async fn has_stopped(app: &ManagedApp) -> bool {
+    let limit = Instant::now() + LIMIT;
+    loop {
+        match app.provider.status(&app.id.name).await {
+            Ok(AppStatus::Stopped | AppStatus::Crashed(_)) => return true,
+            Ok(AppStatus::Stopping | AppStatus::Starting) if Instant::now() < limit => {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            _ => return false,
+        }
+    }
+}
+
 /// Why a stop came to nothing.
+#[derive(Debug, thiserror::Error)]
 enum Kept {
-    /// Another gateway has ended it, for this reason.
+    /// Another gateway has ended it, or may have, for this reason.
+    #[error("{0}")]
     Off(&'static str),
     /// A request came, and nothing was done yet.
+    #[error("somebody wants it")]
     Wanted,
     /// The provider or the registry refused, and nothing was done yet.
+    #[error("{0}")]
     Before(String),
     /// The provider was told to stop it, and that went wrong.
+    #[error("{0}")]
     Stopping(String),
 }
 

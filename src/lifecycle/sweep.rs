@@ -57,11 +57,10 @@ impl Sweeper {
             return pause;
         }
         let swept = async {
-            lifecycle.mend(fleet).await?;
             if fleet.may_stop() {
                 self.sweep(fleet).await?;
             }
-            Ok::<_, RegistryError>(())
+            lifecycle.mend(fleet).await
         };
         if let Err(error) = swept.await {
             log::warn!("the fleet cannot be swept now: {error}");

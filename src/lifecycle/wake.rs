@@ -24,11 +24,7 @@ const CONFIRM_AFTER: Duration = Duration::from_secs(2);
 /// Who wakes an app.
 enum Claim {
     /// This gateway. Without a record, if the registry is away: then each gateway may, once.
-    Mine {
-        record: Option<Record>,
-        /// Whether another gateway had begun, and was not heard of any more.
-        taken_over: bool,
-    },
+    Mine(Option<Record>),
     /// Another gateway has, and the cell says what has come of it.
     Elsewhere,
 }
@@ -50,38 +46,54 @@ pub(super) async fn run(lifecycle: Arc<Lifecycle>, app: Arc<ManagedApp>) {
     let attempt = lifecycle.tasks.spawn(attempt(lifecycle.clone(), app.clone(), limit));
     let result = match attempt.await {
         Ok(result) => result,
-        Err(error) => Err(format!("internal error: {error}")),
+        Err(error) => Err(Unwoken { reason: format!("internal error: {error}"), epoch: None }),
     };
     let result = match result {
         Ok(Woken::Elsewhere) => return,
         Ok(Woken::Here(reached, epoch)) => {
-            succeed(&lifecycle, &app, reached, lifecycle.clock.now().since(began), epoch).await
+            let succeeded =
+                succeed(&lifecycle, &app, reached, lifecycle.clock.now().since(began), epoch).await;
+            succeeded.map_err(|reason| Unwoken { reason, epoch })
         }
-        Err(reason) => Err(reason),
+        Err(unwoken) => Err(unwoken),
     };
-    if let Err(reason) = result {
-        fail(&lifecycle, &app, reason).await;
+    if let Err(unwoken) = result {
+        fail(&lifecycle, &app, unwoken).await;
     }
 }
 
+/// Why an attempt has come to nothing, and the epoch of the record that it was about.
+struct Unwoken {
+    reason: String,
+    epoch: Option<u64>,
+}
+
 /// Several gateways may want to wake the app; one does, and if it is not heard of any more, another goes on.
-async fn attempt(lifecycle: Arc<Lifecycle>, app: Arc<ManagedApp>, limit: Duration) -> Result<Woken, String> {
+async fn attempt(lifecycle: Arc<Lifecycle>, app: Arc<ManagedApp>, limit: Duration) -> Result<Woken, Unwoken> {
+    let mut under_way = false;
     loop {
-        let Claim::Mine { record, taken_over } = claim(&lifecycle, &app, limit).await? else {
-            return Ok(Woken::Elsewhere);
+        let claim = claim(&lifecycle, &app, limit).await;
+        let record = match claim.map_err(|reason| Unwoken { reason, epoch: None })? {
+            Claim::Mine(record) => record,
+            Claim::Elsewhere => return Ok(Woken::Elsewhere),
         };
         fail_point("wake:begun");
         let epoch = record.as_ref().map(|record| record.epoch);
+        under_way |= record.as_ref().is_some_and(|record| record.taken_over);
         // Without the registry, what was heard of last has to do.
         let known = || app.record().or_else(|| lifecycle.fleet()?.known(&app.id));
         let formation = record.or_else(known).and_then(|record| record.formation);
         tokio::select! {
-            reached = start(&lifecycle, &app, limit, formation, taken_over) => {
+            reached = start(&lifecycle, &app, limit, formation, under_way) => {
                 fail_point("wake:started");
-                return Ok(Woken::Here(reached?, epoch));
+                return match reached {
+                    Ok(reached) => Ok(Woken::Here(reached, epoch)),
+                    Err(reason) => Err(Unwoken { reason, epoch }),
+                };
             }
             () = lifecycle.keep(&app) => {
                 log::warn!("{}: this gateway was too slow to wake it, and another has taken over", app.id);
+                under_way = true;
             }
         }
     }
@@ -89,47 +101,60 @@ async fn attempt(lifecycle: Arc<Lifecycle>, app: Arc<ManagedApp>, limit: Duratio
 
 /// Returns once this gateway is to wake the app, or another has woken it (or could not).
 async fn claim(lifecycle: &Arc<Lifecycle>, app: &Arc<ManagedApp>, limit: Duration) -> Result<Claim, String> {
-    let mut taken_over = app.record().is_some_and(|record| record.state == AppState::Waking);
     loop {
         let change = Change::BeginWake { by: lifecycle.me(), lease: lifecycle.lease(limit) };
         let there = match lifecycle.record(app, change, None).await {
-            Ok(record) => return Ok(Claim::Mine { record: Some(record), taken_over }),
+            Ok(record) => {
+                // What was followed meanwhile may have turned the cell: whoever comes waits for this wake.
+                let _order = app.order.lock().await;
+                let (latest, state) = (app.record(), app.state());
+                if state != AppState::Waking && latest.is_some_and(|latest| latest.epoch == record.epoch) {
+                    app.turn(state, AppState::Waking, Step::Starting, None);
+                }
+                return Ok(Claim::Mine(Some(record)));
+            }
             Err(RegistryError::Misfit(record)) => *record,
             Err(error @ RegistryError::Newer(_)) => return Err(error.to_string()),
             // A registry that is away must not keep people from their app.
             Err(error) => {
                 log::warn!("{}: waking without the registry: {error}", app.id);
-                return Ok(Claim::Mine { record: None, taken_over: false });
+                return Ok(Claim::Mine(None));
             }
         };
         let Some(fleet) = lifecycle.fleet() else {
             return Err(format!("its record says that it is {}", there.state));
         };
         match there.state {
-            AppState::Awake => {
-                let _order = app.order.lock().await;
-                lifecycle.awake_elsewhere(app).map_err(|error| error.to_string())?;
-                return Ok(Claim::Elsewhere);
-            }
+            // It gives way to whoever wants the app.
             AppState::Stopping if !there.told => {
-                // It gives way to whoever wants the app.
-                drop(lifecycle.record(app, Change::Veto, Some(there.epoch)).await);
+                match lifecycle.registry.apply(&app.id, Change::Veto, Some(there.epoch)).await {
+                    Ok(record) => drop(app.hear(&record)),
+                    Err(RegistryError::Misfit(record)) => drop(app.hear(&record)),
+                    Err(_) => {}
+                }
                 continue;
             }
             AppState::Stopping => fleet.want(&app.id).await,
-            AppState::Waking => taken_over = true,
-            AppState::Asleep | AppState::Failed => {}
+            AppState::Awake | AppState::Waking | AppState::Asleep | AppState::Failed => {}
         }
-        let left = there.deadline.map_or(AT_MOST, |at| Duration::from_millis(at.saturating_sub(fleet.now())));
-        tokio::select! {
-            () = until_not(app, there.epoch) => {}
-            // Renewed meanwhile, or abandoned.
-            () = tokio::time::sleep(left.clamp(AT_LEAST, AT_MOST)) => {}
+        if there.state != AppState::Awake {
+            let left =
+                there.deadline.map_or(AT_MOST, |at| Duration::from_millis(at.saturating_sub(fleet.now())));
+            tokio::select! {
+                () = until_not(app, there.epoch) => {}
+                // Renewed meanwhile, or abandoned.
+                () = tokio::time::sleep(left.clamp(AT_LEAST, AT_MOST)) => {}
+            }
+            // Records that change all the time are no reason to ask all the time.
+            tokio::time::sleep(AT_LEAST / 5).await;
         }
-        // Records that change all the time are no reason to ask all the time.
-        tokio::time::sleep(AT_LEAST / 5).await;
+        let _order = app.order.lock().await;
+        lifecycle.catch_up_in_order(app).await;
+        let latest = app.record().map(|record| record.state);
+        if app.state() == AppState::Waking && latest == Some(AppState::Awake) {
+            lifecycle.awake_elsewhere(app).map_err(|error| error.to_string())?;
+        }
         // Whoever woke it has told everybody, and those who wait here have been let go.
-        lifecycle.catch_up(app).await;
         if app.state() != AppState::Waking {
             return Ok(Claim::Elsewhere);
         }
@@ -142,7 +167,7 @@ async fn start(
     app: &Arc<ManagedApp>,
     limit: Duration,
     formation: Option<Formation>,
-    taken_over: bool,
+    may_be_under_way: bool,
 ) -> Result<Reached, String> {
     app.exited.send_replace(None);
     let mut exited = app.exited.subscribe();
@@ -151,7 +176,7 @@ async fn start(
     let host = settings.hosts.first().map_or("localhost", |(host, _)| host);
     let turn = Turn::default();
     let boot = async {
-        let endpoint = match under_way(app, taken_over).await {
+        let endpoint = match under_way(app, may_be_under_way).await {
             Some(endpoint) => endpoint,
             None => {
                 let start = app.provider.start(&app.id.name, formation.as_ref(), &turn);
@@ -184,8 +209,8 @@ async fn start(
 }
 
 /// Where the app will answer, if the provider says that the start which another gateway began is under way.
-async fn under_way(app: &ManagedApp, taken_over: bool) -> Option<Endpoint> {
-    let endpoint = app.known().endpoint.clone().filter(|_| taken_over)?;
+async fn under_way(app: &ManagedApp, may_be: bool) -> Option<Endpoint> {
+    let endpoint = app.known().endpoint.clone().filter(|_| may_be)?;
     let status = app.provider.status(&app.id.name).await;
     matches!(status, Ok(AppStatus::Running | AppStatus::Starting)).then_some(endpoint)
 }
@@ -234,8 +259,8 @@ async fn too_late(app: &ManagedApp, turn: &Turn, limit: Duration) {
 /// Fails if the app died between its first answer and now: whoever hears of a death says so before it looks at the
 /// cell, and we look after we hold `order`, so that one of the two sees the other.
 async fn succeed(
-    lifecycle: &Lifecycle,
-    app: &ManagedApp,
+    lifecycle: &Arc<Lifecycle>,
+    app: &Arc<ManagedApp>,
     reached: Reached,
     boot: Duration,
     epoch: Option<u64>,
@@ -250,7 +275,12 @@ async fn succeed(
     app.turn(AppState::Waking, AppState::Awake, Step::Ready, None);
     Event::Ready(boot).tell(&app.id);
     match lifecycle.record(app, Change::WakeReady { boot }, epoch).await {
-        Ok(_) => {}
+        Ok(_) => {
+            let state = app.state();
+            if state != AppState::Awake {
+                app.turn(state, AppState::Awake, Step::Ready, None);
+            }
+        }
         // Another has taken over, and will find that it runs. Or the registry was away when this wake began: it runs.
         Err(RegistryError::Misfit(record)) if record.state != AppState::Awake => {
             let found = Change::Found { running: true, by: lifecycle.me() };
@@ -259,10 +289,12 @@ async fn succeed(
         Err(RegistryError::Misfit(_)) => {}
         Err(error) => log::warn!("{}: that it woke could not be recorded: {error}", app.id),
     }
+    lifecycle.catch_up_in_order(app).await;
     Ok(())
 }
 
-async fn fail(lifecycle: &Arc<Lifecycle>, app: &Arc<ManagedApp>, reason: String) {
+async fn fail(lifecycle: &Arc<Lifecycle>, app: &Arc<ManagedApp>, unwoken: Unwoken) {
+    let Unwoken { reason, epoch } = unwoken;
     lifecycle.surprised_by(app);
     // Whatever half of it runs must not go on running; and only then may a next start begin.
     if let Err(error) = app.provider.give_up(&app.id.name).await {
@@ -271,9 +303,14 @@ async fn fail(lifecycle: &Arc<Lifecycle>, app: &Arc<ManagedApp>, reason: String)
     let _order = app.order.lock().await;
     let reference = reference();
     let change = Change::WakeFailed { reason: reason.clone(), reference: reference.clone() };
-    let basis = app.record().filter(|_| lifecycle.fleet().is_some()).map(|record| record.epoch);
-    let retry_after = match lifecycle.record(app, change, basis).await {
+    let retry_after = match lifecycle.record(app, change, epoch).await {
         Ok(record) => record.back_off(),
+        // Another has taken over: whoever comes hears what becomes of that.
+        Err(RegistryError::Misfit(_)) => {
+            log::warn!("{}: did not wake here ({reason}), and another gateway has it in hand", app.id);
+            app.turn(AppState::Waking, AppState::Asleep, Step::Starting, None);
+            return lifecycle.catch_up_in_order(app).await;
+        }
         Err(error) => {
             log::warn!("{}: its failure could not be recorded: {error}", app.id);
             back_off(app.failures() + 1)
@@ -282,6 +319,5 @@ async fn fail(lifecycle: &Arc<Lifecycle>, app: &Arc<ManagedApp>, reason: String)
     let failure = lifecycle.failure(reference, retry_after);
     Event::WakeFailed { reference: failure.reference.clone(), reason, retry_after }.tell(&app.id);
     app.turn(AppState::Waking, AppState::Failed, Step::Starting, Some(failure));
-    // Another may have taken over, and have come further.
     lifecycle.catch_up_in_order(app).await;
 }

@@ -33,6 +33,9 @@ pub struct Record {
     /// Of a stop: the provider may have been told of it by now. Whoever wants the app waits for the end of the stop.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub told: bool,
+    /// Of a wake: another gateway had the app in hand before, and was not heard of any more. The app may be starting already.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub taken_over: bool,
     /// Of a stop: for how many milliseconds nobody, at any gateway, may have used the app.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle: Option<u64>,
@@ -176,6 +179,7 @@ impl Record {
             deadline: None,
             owner: None,
             told: false,
+            taken_over: false,
             idle: None,
             formation: None,
             boots: Vec::new(),
@@ -209,6 +213,7 @@ impl Record {
             }
             (Waking | Stopping, Change::BeginWake { by, lease }) if abandoned => {
                 next.take(by, *lease, now);
+                next.taken_over = true;
                 Waking
             }
             (Waking | Stopping, Change::Renew { by, lease }) if self.owner.as_deref() == Some(by) => {
@@ -280,7 +285,8 @@ impl Record {
 
     /// Nobody wakes or stops it any more.
     fn settle(&mut self) {
-        (self.deadline, self.owner, self.told, self.idle) = (None, None, false, None);
+        (self.deadline, self.owner, self.idle) = (None, None, None);
+        (self.told, self.taken_over) = (false, false);
     }
 
     fn fail(&mut self, reason: &str, reference: &str) {
@@ -395,7 +401,9 @@ mod tests {
         let again = begin_wake(ME, 400);
         assert!(waking.apply(&again, 99).is_err());
         let mine = waking.apply(&again, 100).unwrap();
-        assert_eq!((mine.deadline, mine.owner.as_deref()), (Some(500), Some(ME)));
+        assert_eq!((mine.deadline, mine.owner.as_deref(), mine.taken_over), (Some(500), Some(ME), true));
+        let awake = mine.apply(&Change::WakeReady { boot: Duration::ZERO }, 101).unwrap();
+        assert!(!awake.taken_over && !waking.taken_over);
     }
 
     #[test]
