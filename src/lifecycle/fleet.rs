@@ -97,12 +97,32 @@ impl Lifecycle {
     }
 
     fn changed(self: &Arc<Self>, id: &AppId, record: &Record) {
-        let Some(app) = self.apps().get(id).cloned() else { return };
+        let Some(app) = self.apps().get(id).cloned() else {
+            return self.agree_as_a_stranger(id, record);
+        };
         // Right after the registry was away, first it is settled what happened meanwhile.
         if app.hear(record) && !app.unsettled.load(Ordering::SeqCst) {
             let lifecycle = self.clone();
             self.tasks.spawn(async move { lifecycle.catch_up(&app).await });
         }
+    }
+
+    /// The app is not among this gateway's, or not any more: nobody here can want it, once what is in flight has ended.
+    fn agree_as_a_stranger(self: &Arc<Self>, id: &AppId, record: &Record) {
+        let mine = record.owner.as_deref() == Some(self.registry.me());
+        let used =
+            || self.leaving().iter().any(|app| app.id == *id && (app.in_flight() > 0 || app.held() > 0));
+        if record.state != AppState::Stopping || record.told || mine || used() {
+            return;
+        }
+        let (lifecycle, id, epoch) = (self.clone(), id.clone(), record.epoch);
+        self.tasks.spawn(async move {
+            if let Some(fleet) = lifecycle.fleet()
+                && let Err(error) = fleet.agree(&id, epoch).await
+            {
+                log::debug!("{id}: its stop cannot be agreed to: {error}");
+            }
+        });
     }
 
     fn wanted(&self, id: &AppId) {
@@ -256,12 +276,13 @@ impl Lifecycle {
     }
 
     /// The registry is lost in the middle of another gateway's stop, which this one has agreed to. That gateway may go on with
-    /// it, so newcomers are still held: until the registry is back and says what has become of it, or for a lease, after which
+    /// it, so newcomers are still held: until the registry is back and says what has become of it, or for two leases, after which
     /// the provider knows.
     async fn let_go(self: &Arc<Self>, app: &Arc<ManagedApp>, lease: Duration) {
         let mut progress = app.progress();
         let over = progress.wait_for(|progress| progress.state != AppState::Stopping);
-        if tokio::time::timeout(lease, over).await.is_ok() {
+        // A lease later the word that was given is old, and counts no more.
+        if tokio::time::timeout(lease * 2, over).await.is_ok() {
             return;
         }
         let status = app.provider.status(&app.id.name).await;

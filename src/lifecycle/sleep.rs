@@ -183,6 +183,10 @@ impl Lifecycle {
         if formation.is_empty() {
             return Ok(());
         }
+        // The look may have taken long: a word that was given before it may be old by now.
+        if let (Some(fleet), Some(epoch)) = (self.fleet(), *basis) {
+            all_agree(fleet, app, epoch).await?;
+        }
         let save = Change::Save { formation: formation.clone() };
         let saved = self.record(app, save, *basis).await.map_err(|error| before(&error))?;
         *basis = basis.map(|_| saved.epoch);

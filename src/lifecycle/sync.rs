@@ -63,7 +63,7 @@ impl Lifecycle {
             .collect();
         let names: HashSet<String> = list.iter().map(|info| info.name.clone()).collect();
         let (mut renamed, mut replaced, mut new) = (HashSet::new(), Vec::new(), Vec::new());
-        let mut renames = Vec::new();
+        let (mut renames, mut back) = (Vec::new(), Vec::new());
         for info in list {
             let id = AppId::new(name.clone(), info.name.as_str());
             let settings = settings(&id, &info, policy);
@@ -80,6 +80,9 @@ impl Lifecycle {
                     }
                     app.know(news);
                     self.listed(&app, &info.status, asked).await;
+                    if !known.contains_key(&id) {
+                        back.push(app.clone());
+                    }
                     apps.insert(id, app);
                 }
                 None => {
@@ -148,7 +151,7 @@ impl Lifecycle {
         }
         self.apps.store(Arc::new(apps));
         // What others did to an app while it was not among ours was not heard.
-        for app in taken_in {
+        for app in taken_in.into_iter().chain(back) {
             let latest = self.fleet().and_then(|fleet| fleet.known(&app.id));
             if latest.is_some_and(|record| app.hear(&record)) {
                 self.catch_up(&app).await;

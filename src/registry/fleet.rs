@@ -117,6 +117,9 @@ pub trait Fleet: Send + Sync {
     /// The list of this entry has turned out to be wrong.
     async fn outdated(&self, entry: &str);
 
+    /// This gateway is about to end: another is to lead.
+    async fn resign(&self);
+
     /// This gateway ends: nobody need wait for it.
     async fn leave(&self);
 }

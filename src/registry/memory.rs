@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use super::{
     Change, Record, Registry, RegistryConfig, RegistryContext, RegistryError, Upkeep,
     dump::{Dump, Entry, Intent},
+    folder::{self, explain},
     upkeep::{Ailment, Examination},
 };
 use crate::{
@@ -187,14 +188,7 @@ impl Memory {
         let disk = match state_dir {
             None => None,
             Some(folder) => {
-                fs::create_dir_all(&folder).map_err(|e| explain(e, "cannot make the folder", &folder))?;
-                let lock_path = folder.join("lock");
-                let lock = File::create(&lock_path).map_err(|e| explain(e, "cannot write", &lock_path))?;
-                lock.try_lock().map_err(|_| {
-                    let text =
-                        format!("another gateway uses state_dir {}: give each its own", folder.display());
-                    io::Error::other(text)
-                })?;
+                let lock = folder::claim(&folder)?;
                 records.apps = read(&folder)?;
                 Some(Arc::new(Mutex::new(Disk { folder, written: 0, _lock: lock })))
             }
@@ -292,10 +286,6 @@ impl Registry for Memory {
 /// A panic while a lock is held cannot leave half a record behind (records are replaced whole), so go on.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn explain(error: io::Error, what: &str, path: &Path) -> io::Error {
-    io::Error::new(error.kind(), format!("{what} {}: {error}", path.display()))
 }
 
 fn read(folder: &Path) -> io::Result<HashMap<AppId, Record>> {

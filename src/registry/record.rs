@@ -241,7 +241,7 @@ impl Record {
                 if !formation.is_empty() {
                     next.formation = Some(formation.clone());
                 }
-                next.epoch = self.epoch + 1;
+                next.epoch = self.epoch.saturating_add(1);
                 // The stop goes on: since when, and until when, stays as it was.
                 (next.deadline, next.owner, next.idle) = (self.deadline, self.owner.clone(), self.idle);
                 next.told = true;
@@ -268,12 +268,12 @@ impl Record {
                 let state = settled(*running || untold);
                 let mut restored = Self { state, since: now, ..Record::clone(known) };
                 restored.settle();
-                restored.epoch = known.epoch + 1;
+                restored.epoch = known.epoch.saturating_add(1);
                 return Ok(restored);
             }
             (state, _) => return Err(Misfit(state)),
         };
-        next.epoch = self.epoch + 1;
+        next.epoch = self.epoch.saturating_add(1);
         next.since = now;
         Ok(next)
     }

@@ -179,6 +179,9 @@ impl Running {
         log::info!("shutting down: {} connections may finish within {limit:?}", self.open.count());
         self.shutdown.send_replace(true);
         self.gateway.draining().begin();
+        if let Some(fleet) = self.lifecycle.fleet() {
+            fleet.resign().await;
+        }
         if tokio::time::timeout(limit, self.drained()).await.is_err() {
             self.gateway.draining().over();
             // Time for the answers to those that were held, and no more.

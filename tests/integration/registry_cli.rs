@@ -189,7 +189,7 @@ async fn restore_adds_what_is_missing_and_leads_on_what_is_older_and_never_goes_
         let key = format!("loir:v1:app:cloud/{app}");
         assert_eq!(after[&key], before[&key], "{app}");
     }
-    for (app, state, epoch) in [("missing", "awake", 8), ("older", "awake", 8), ("halfway", "asleep", 4)] {
+    for (app, state, epoch) in [("missing", "awake", 8), ("older", "awake", 8), ("halfway", "awake", 4)] {
         let record = record(&redis, app).await.unwrap();
         assert_eq!((&record["state"], &record["epoch"]), (&json!(state), &json!(epoch)), "{app}");
         assert!(redis.text(&["ZSCORE", "loir:v1:changed", &format!("cloud/{app}")]).await.is_some(), "{app}");

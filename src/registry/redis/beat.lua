@@ -9,11 +9,14 @@
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local found = redis.call('HMGET', KEYS[1], 'seq', 'leader', 'until', 'word')
-local leads = ARGV[3] == '1' and (found[2] == ARGV[1] or not found[2] or tonumber(found[3]) <= now)
+local until_ = tonumber(found[3] or '0') or 0
+-- Far ahead: the clock was put back.
+local over = until_ <= now or until_ > now + 2 * ARGV[2]
+local leads = ARGV[3] == '1' and (found[2] == ARGV[1] or not found[2] or over)
 local word = found[4] or ARGV[4]
 if leads then
   redis.call('HSET', KEYS[1], 'at:' .. ARGV[1], now, 'word', word, 'leader', ARGV[1], 'until', now + ARGV[2])
 else
   redis.call('HSET', KEYS[1], 'at:' .. ARGV[1], now, 'word', word)
 end
-return { now, tonumber(found[1] or '0'), leads and 1 or 0, word }
+return { now, tonumber(found[1] or '0') or 0, leads and 1 or 0, word }

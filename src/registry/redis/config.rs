@@ -151,7 +151,8 @@ pub fn read(entry: &RegistryEntry, env: &Environment, problems: &mut Problems) -
 #[async_trait]
 impl RegistryConfig for RedisConfig {
     fn open(&self, context: RegistryContext) -> Result<Arc<dyn Registry>, RegistryError> {
-        Ok(Redis::open(self.clone(), context))
+        let opened = Redis::open(self.clone(), context);
+        opened.map(|redis| redis as _).map_err(|error| RegistryError::Unavailable(error.to_string()))
     }
 
     async fn upkeep(&self, _: RegistryContext) -> Result<Box<dyn Upkeep>, RegistryError> {

@@ -107,8 +107,8 @@ impl Link {
 
     /// In words, and without anything secret; what shows that the connection is of no use closes it.
     pub fn failed(&self, error: &RedisError) -> RegistryError {
-        // A wrong key is not the connection's fault: it would be the same on the next one.
-        if !matches!(error.code(), Some("WRONGTYPE" | "ERR" | "NOSCRIPT")) {
+        // A wrong key or a missing right is not the connection's fault: it would be the same on the next one.
+        if !matches!(error.code(), Some("WRONGTYPE" | "ERR" | "NOSCRIPT" | "NOPERM" | "CROSSSLOT")) {
             self.close();
             self.lost.notify_one();
         }

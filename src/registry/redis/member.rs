@@ -57,13 +57,19 @@ pub async fn live(redis: Weak<Redis>) {
                 word.clone_from(&pulse.word);
                 let (prefix, address) = (&redis.config.prefix, &redis.config.address);
                 log::info!("joined the fleet `{prefix}` at {address} as {}", redis.me);
-                (pause, said) = (FIRST_PAUSE, None);
+                said = None;
+                let joined = Instant::now();
+                redis.copy.joined(&pulse.word);
                 redis.tried.send_replace(true);
                 redis.hear(News::Joined);
                 let (link, weak) = (redis.link.clone(), Arc::downgrade(&redis));
                 drop(redis);
                 let reason = stay(&link, weak.clone(), news, pulse).await;
                 let Some(redis) = weak.upgrade() else { return };
+                // One that is lost again and again is not joined again and again at once.
+                if joined.elapsed() >= redis.config.lease {
+                    pause = FIRST_PAUSE;
+                }
                 redis.link.close();
                 redis.leads.store(false, Ordering::SeqCst);
                 if redis.left.load(Ordering::SeqCst) {
@@ -161,7 +167,8 @@ async fn drain(redis: &Redis, news: &mut PubSubStream, seq: &mut u64) {
 async fn beat(redis: &Redis) -> Result<Pulse, RegistryError> {
     let lease = redis.config.lease.as_millis().to_string();
     let word = format!("{:016x}", fastrand::u64(..));
-    let args = [redis.me.clone(), lease, "1".into(), word];
+    let may_lead = if redis.resigned.load(Ordering::SeqCst) { "0" } else { "1" };
+    let args = [redis.me.clone(), lease, may_lead.into(), word];
     let answer = redis.link.script(&BEAT, &[redis.keys.fleet()], &args).await;
     let (now, seq, leads, word): (u64, u64, u8, String) = answer?;
     redis.link.believe_time(now);
@@ -171,19 +178,23 @@ async fn beat(redis: &Redis) -> Result<Pulse, RegistryError> {
     Ok(Pulse { seq, word })
 }
 
-/// Says that this gateway ends.
-pub async fn leave(redis: &Redis) {
-    redis.left.store(true, Ordering::SeqCst);
-    redis.leads.store(false, Ordering::SeqCst);
-    if redis.sees()
-        && let Err(error) =
-            redis.link.script::<()>(&LEAVE, &[redis.keys.fleet()], std::slice::from_ref(&redis.me)).await
-    {
-        log::warn!("the fleet could not be told that this gateway ends: {error}");
+/// Says that this gateway leads no more, and, if it goes altogether, that it ends.
+pub async fn leave(redis: &Redis, altogether: bool) {
+    if altogether {
+        redis.left.store(true, Ordering::SeqCst);
     }
-    redis.link.lost.notify_one();
-    if let Err(error) = redis.copy.write() {
-        log::warn!("what is known of apps could not be written to state_dir: {error}");
+    redis.leads.store(false, Ordering::SeqCst);
+    if redis.sees() {
+        let args = [redis.me.clone(), u8::from(altogether).to_string()];
+        if let Err(error) = redis.link.script::<()>(&LEAVE, &[redis.keys.fleet()], &args).await {
+            log::warn!("the fleet could not be told that this gateway ends: {error}");
+        }
+    }
+    if altogether {
+        redis.link.lost.notify_one();
+        if let Err(error) = redis.copy.write() {
+            log::warn!("what is known of apps could not be written to state_dir: {error}");
+        }
     }
 }
 

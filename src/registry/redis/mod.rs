@@ -18,6 +18,7 @@
 //! call fails at once.
 
 use std::{
+    io,
     sync::{
         Arc, LazyLock, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -83,6 +84,8 @@ pub struct Redis {
     copy: Copy,
     leads: AtomicBool,
     heard: Notify,
+    /// It is about to end, and leads no more.
+    resigned: AtomicBool,
     /// It has said goodbye.
     left: AtomicBool,
     /// Whether joining has been tried.
@@ -93,15 +96,18 @@ pub struct Redis {
 
 impl Redis {
     /// Begins to join the fleet, in the background: a registry that is away keeps nobody from starting.
-    pub fn open(config: RedisConfig, context: RegistryContext) -> Arc<Self> {
+    ///
+    /// Fails if `state_dir` cannot be used, or another gateway uses it.
+    pub fn open(config: RedisConfig, context: RegistryContext) -> io::Result<Arc<Self>> {
         let (news, listener) = mpsc::unbounded_channel();
         let redis = Arc::new(Self {
             me: format!("{:012x}", fastrand::u64(..1 << 48)),
             keys: Keys::new(&config.prefix),
             link: Arc::new(Link::new(config.response_timeout)),
-            copy: Copy::open(context.state_dir.as_deref()),
+            copy: Copy::open(context.state_dir.as_deref())?,
             leads: AtomicBool::new(false),
             heard: Notify::new(),
+            resigned: AtomicBool::new(false),
             left: AtomicBool::new(false),
             tried: watch::Sender::new(false),
             news,
@@ -110,7 +116,7 @@ impl Redis {
         });
         tokio::spawn(member::live(Arc::downgrade(&redis)));
         tokio::spawn(member::write_copies(Arc::downgrade(&redis)));
-        redis
+        Ok(redis)
     }
 
     /// Compares and sets, until the change is made or does not fit.
@@ -359,8 +365,9 @@ impl Fleet for Redis {
 
     async fn agreement(&self, app: &AppId, epoch: u64) -> Result<Agreement, RegistryError> {
         let keys = [self.keys.fleet(), self.keys.record(app), self.keys.agreed(app)];
-        let gone = (self.config.lease * GONE_AFTER).as_millis().to_string();
-        let mut answer: Vec<String> = self.link.script(&AGREEMENT, &keys, &[epoch.to_string(), gone]).await?;
+        let [gone, old] = [GONE_AFTER, 1].map(|leases| (self.config.lease * leases).as_millis().to_string());
+        let args = [epoch.to_string(), gone, old];
+        let mut answer: Vec<String> = self.link.script(&AGREEMENT, &keys, &args).await?;
         if answer.is_empty() {
             return Err(RegistryError::Unavailable("an answer without a record".into()));
         }
@@ -401,7 +408,12 @@ impl Fleet for Redis {
         self.tell(&Message::Outdated(entry.to_owned())).await;
     }
 
+    async fn resign(&self) {
+        self.resigned.store(true, Ordering::SeqCst);
+        member::leave(self, false).await;
+    }
+
     async fn leave(&self) {
-        member::leave(self).await;
+        member::leave(self, true).await;
     }
 }
