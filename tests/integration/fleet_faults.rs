@@ -456,3 +456,83 @@ async fn a_failover_that_loses_writes_costs_a_moment() {
     let there = record(&sentinels.second, "late").await;
     assert!(there.is_some(), "it is remembered where the primary is now");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wake_without_redis_brings_back_all_that_ran_before_the_sleep() {
+    let redis = Redis::start().await;
+    let plan = gateways(2, &redis).await.app("shop", &[("web", 2), ("worker", 2)]);
+    let fleet = plan.defaults("idle_timeout: 1s").start().await;
+    all_joined(&fleet).await;
+    eventually!(fleet.agrees("shop", "asleep").await, "{}", fleet.logs());
+    redis.freeze();
+    assert_eq!(fleet.status(1, "shop", "/r").await, 200, "{}", fleet.logs());
+    let runs = fleet.platform.formation("shop");
+    assert_eq!((runs["web"], runs["worker"]), (2, 2), "{}", fleet.logs());
+    redis.thaw();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn data_that_goes_without_a_lost_connection_is_noticed() {
+    let redis = Redis::start().await;
+    let plan = gateways(2, &redis).await.running(["shop"]).defaults("idle_timeout: 4s");
+    let fleet = plan.start().await;
+    all_joined(&fleet).await;
+    eventually!(record(&redis, "shop").await.is_some());
+    for key in redis.keys().await {
+        redis.text(&["DEL", &key]).await;
+    }
+    eventually!(fleet.log(0).contains("it has lost its data"), "{}", fleet.logs());
+    eventually!(fleet.platform.stops("shop") == 1, "and the sweep goes on\n{}", fleet.logs());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_cannot_be_read_keeps_no_other_app_from_being_stopped() {
+    let redis = Redis::start().await;
+    let plan = gateways(2, &redis).await.running(["shop"]).apps(["strange"]).defaults("idle_timeout: 1s");
+    let fleet = plan.start().await;
+    all_joined(&fleet).await;
+    let key = format!("loir:v1:app:{}/strange", crate::support::fleet::ENTRY);
+    eventually!(redis.text(&["GET", &key]).await.is_some());
+    redis.text(&["SET", &key, r#"{"v":2,"state":"dreaming"}"#]).await;
+    let app = format!("{}/strange", crate::support::fleet::ENTRY);
+    redis.command(&["ZADD", "loir:v1:deadlines", "1", &app]).await.unwrap();
+    let stops = fleet.platform.stops("shop");
+    assert_eq!(fleet.status(0, "shop", "/r").await, 200);
+    eventually!(fleet.platform.stops("shop") > stops, "{}", fleet.logs());
+    assert_eq!(fleet.status(1, "strange", "/r").await, 502, "whoever asks for it is told\n{}", fleet.logs());
+    assert!(fleet.log(1).contains("update this gateway"), "and the operator why\n{}", fleet.logs());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_ends_in_the_middle_of_a_wake_hands_it_over() {
+    let redis = Redis::start().await;
+    let plan = fleet(2).await.sharing(&redis).registry("lease: 30s").apps(["shop"]);
+    plan.platform().set_boot("shop", Duration::from_secs(3));
+    let mut fleet = plan.server("drain_timeout: 1s").start().await;
+    all_joined(&fleet).await;
+    drop(tokio::spawn(fleet.get(0, "shop", "/r").send()));
+    eventually!(fleet.starts_asked("shop").len() == 1, "{}", fleet.logs());
+    let waits = tokio::spawn(fleet.get(1, "shop", "/r").send());
+    fleet.end(0).await;
+    let answer = waits.await.unwrap().unwrap();
+    assert_eq!(answer.status(), 200, "long before the lease is over\n{}", fleet.logs());
+    assert_eq!(fleet.starts_asked("shop").len(), 1, "and without a second start\n{}", fleet.logs());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn apps_that_swap_their_names_keep_what_must_come_back() {
+    let redis = Redis::start().await;
+    let plan = gateways(2, &redis).await.app("one", &[("web", 1)]).app("two", &[("web", 2)]);
+    let fleet = plan.option("list_every: 1s").defaults("idle_timeout: 1s").start().await;
+    all_joined(&fleet).await;
+    for app in ["one", "two"] {
+        eventually!(fleet.agrees(app, "asleep").await, "{}", fleet.logs());
+    }
+    let amount = async |app: &str| {
+        record(&redis, app).await.map(|record| record["formation"]["web"]["amount"].clone())
+    };
+    assert_eq!((amount("one").await, amount("two").await), (Some(1.into()), Some(2.into())));
+    fleet.platform.swap("one", "two");
+    eventually!(amount("one").await == Some(2.into()), "{}", fleet.logs());
+    eventually!(amount("two").await == Some(1.into()), "{}", fleet.logs());
+}

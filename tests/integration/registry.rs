@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use loir::{
     app::{AppId, AppState, Formation},
     clock::Clock,
-    registry::{Change, News, Record, Registry, RegistryContext, RegistryError},
+    registry::{Change, News, Record, Registry, RegistryContext, RegistryError, fleet::Agreement},
 };
 
 use crate::{
@@ -285,4 +285,24 @@ async fn a_user_with_no_more_rights_than_the_docs_name_is_enough() {
     registry.forget(&shop()).await.unwrap();
     assert!(fleet.sees());
     fleet.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_is_about_to_end_leads_no_more_and_is_still_asked() {
+    let (_redis, one, other, _folders) = two().await;
+    assert!(one.fleet().unwrap().leads());
+    one.fleet().unwrap().resign().await;
+    eventually!(other.fleet().unwrap().leads());
+    assert!(!one.fleet().unwrap().leads());
+    one.apply(&shop(), begin_wake(&*one), None).await.unwrap();
+    let awake = one.apply(&shop(), ready(), None).await.unwrap();
+    let begin = Change::BeginStop { by: other.me().into(), idle: Duration::ZERO, lease: LONG };
+    let begun = other.apply(&shop(), begin, None).await.unwrap();
+    assert!(begun.epoch > awake.epoch);
+    let fleet = other.fleet().unwrap();
+    let missing = Agreement::Missing(vec![one.me().to_owned()]);
+    assert_eq!(fleet.agreement(&shop(), begun.epoch).await.unwrap(), missing);
+    one.fleet().unwrap().agree(&shop(), begun.epoch).await.unwrap();
+    assert_eq!(fleet.agreement(&shop(), begun.epoch).await.unwrap(), Agreement::Reached);
+    assert_eq!(fleet.agreement(&shop(), begun.epoch - 1).await.unwrap(), Agreement::Off);
 }

@@ -142,6 +142,14 @@ impl Scalingo {
         act(self.0.world.lock().unwrap().app(name))
     }
 
+    /// Each of two apps gets the other's name, at once.
+    pub fn swap(&self, one: &str, other: &str) {
+        let mut world = self.0.world.lock().unwrap();
+        for (from, to) in [(one, "~"), (other, one), ("~", other)] {
+            world.app(from).name = to.into();
+        }
+    }
+
     /// `http://127.0.0.1:PORT` of the auth server.
     pub fn auth_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.0.ports().auth)

@@ -75,6 +75,11 @@ impl Plan {
         self.change(|setup| setup.defaults(line))
     }
 
+    /// A further line under `server`.
+    pub fn server(self, line: &str) -> Self {
+        self.change(|setup| setup.server(line))
+    }
+
     /// A further line in the provider's entry.
     pub fn option(self, line: &str) -> Self {
         self.change(|setup| setup.option(line))
