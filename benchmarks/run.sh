@@ -8,6 +8,7 @@ cd "$(dirname "$0")/.."
 # What each scenario cannot do without, as "program:Debian package".
 needed=''
 case " $* " in *' warm '* | *' all '*) needed="$needed wrk:wrk" ;; esac
+case " $* " in *' fleet '* | *' all '*) needed="$needed redis-server:redis-server wrk:wrk" ;; esac
 case " $* " in *' instructions '* | *' all '*) needed="$needed valgrind:valgrind perf:linux-perf" ;; esac
 
 has() { command -v "$1" >/dev/null 2>&1; }
@@ -36,6 +37,33 @@ esac
 
 # A thousand held requests are a thousand sockets on each side.
 ulimit -n 8192 2>/dev/null || echo "benchmarks: ulimit -n is $(ulimit -n); herd and memory need 3000" >&2
+
+# The fleet is measured by a program of its own: it is made of Loir's own gateways.
+fleet() {
+    cargo build --release -p loir --bin loir --example fleet --example simulate
+    target="${CARGO_TARGET_DIR:-target}/release/examples"
+    case " $* " in
+        *' --quick '*) "$target/fleet" --gateways 1,10 --apps 10000 --seconds 5 ;;
+        *)
+            {
+                printf '# fleet\n\nWhat gateways that share a Redis cost it and each other. Simulated gateways are real registries with a\n'
+                printf 'connection each; the traffic of the first line is real, to a running app behind a simulated platform.\n\n'
+                printf '%s. %s cores, Linux %s. Before the start: load average %s.\n%s.\n' "$(date -u '+%Y-%m-%d %H:%M UTC')" \
+                    "$(nproc)" "$(uname -r)" "$(cut -d' ' -f1-3 /proc/loadavg)" "$(redis-server --version | cut -d' ' -f1-3)"
+                "$target/fleet"
+            } | tee benchmarks/results/fleet.md.new
+            mv benchmarks/results/fleet.md.new benchmarks/results/fleet.md
+            ;;
+    esac
+}
+case " $* " in *' fleet '* | *' all '*) fleet "$@" ;; esac
+others=''
+for name in "$@"; do
+    [ "$name" = fleet ] || others="$others $name"
+done
+case "$others" in '' | ' --quick') exit 0 ;; esac
+# shellcheck disable=SC2086 # one word for each scenario
+set -- $others
 
 # Together, so that Loir and the control are linked with the very same Pingora and tokio.
 cargo build --release -p loir -p loir-benchmarks
