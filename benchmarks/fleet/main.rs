@@ -1,7 +1,8 @@
 //! What a fleet costs Redis and its gateways: simulated gateways, each a real `registry: {type: redis}` with a connection of its own,
 //! and a real `redis-server`. No app runs: what is measured is what gateways tell each other.
 //!
-//! `cargo run --release --example fleet -- [--gateways 1,10,100] [--apps 10000,100000,1000000] [--seconds 20]`
+//! `cargo run --release --example fleet -- [--gateways 1,10,100] [--apps 10000,100000,1000000] [--seconds 20]`; a list of `0` leaves
+//! its part out.
 
 use std::{
     process::{Child, Command, Stdio},
@@ -142,6 +143,9 @@ async fn apps(count: usize) -> Outcome<()> {
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     };
+    // As a gateway does: news are taken as they come.
+    let mut news = one.fleet()?.news().ok_or("the news are taken")?;
+    let hears = tokio::spawn(async move { while news.recv().await.is_some() {} });
     let (empty, ours) = (server.info("used_memory").await?, resident()?);
     let began = Instant::now();
     // As most apps of a large fleet are: asleep, with a formation to come back to; one in twenty is awake.
@@ -188,6 +192,7 @@ async fn apps(count: usize) -> Outcome<()> {
     );
     one.fleet()?.leave().await;
     other.fleet()?.leave().await;
+    hears.abort();
     Ok(())
 }
 
@@ -373,17 +378,23 @@ fn numbers(name: &str, default: &str) -> Outcome<Vec<usize>> {
     let args: Vec<String> = std::env::args().collect();
     let given = args.iter().position(|arg| arg == name).and_then(|at| args.get(at + 1));
     let list = given.map_or(default, String::as_str);
-    list.split(',').map(|number| number.parse().map_err(|_| format!("{name} {list}?").into())).collect()
+    let list = if list == "0" { "" } else { list };
+    list.split(',')
+        .filter(|number| !number.is_empty())
+        .map(|number| number.parse().map_err(|_| format!("{name} {list}?").into()))
+        .collect()
 }
 
 #[tokio::main]
 async fn main() -> Outcome<()> {
     let (fleets, sizes) = (numbers("--gateways", "1,10,100")?, numbers("--apps", "10000,100000,1000000")?);
     let seconds = numbers("--seconds", "20")?[0] as u64;
-    traffic(seconds * 3).await?;
-    println!(
-        "| gateways | what they do | commands/s | for each gateway | Redis, of one core |\n|---|---|---|---|---|"
-    );
+    if !fleets.is_empty() {
+        traffic(seconds * 3).await?;
+        println!(
+            "| gateways | what they do | commands/s | for each gateway | Redis, of one core |\n|---|---|---|---|---|"
+        );
+    }
     for count in fleets {
         gateways(count, seconds).await?;
     }
