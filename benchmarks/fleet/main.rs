@@ -197,7 +197,7 @@ async fn apps(count: usize) -> Outcome<()> {
 }
 
 /// One number of gateways.
-async fn gateways(count: usize, seconds: u64) -> Outcome<()> {
+async fn gateways(count: usize, seconds: u64) -> Outcome<String> {
     let server = Server::start()?;
     let mut fleet = Vec::new();
     while fleet.len() < count {
@@ -223,15 +223,15 @@ async fn gateways(count: usize, seconds: u64) -> Outcome<()> {
     measure("idle", &mut Idle).await?;
     measure("in use: each gateway tells of 50 apps each 5 s", &mut Used(&fleet)).await?;
     measure("10 wakes a second, heard by all", &mut Wakes(&fleet)).await?;
-    heard_by_all(&fleet, count).await?;
+    let heard = heard_by_all(&fleet, count).await?;
     for gateway in &fleet {
         gateway.fleet()?.leave().await;
     }
-    Ok(())
+    Ok(heard)
 }
 
 /// How long until every gateway has heard of a change.
-async fn heard_by_all(fleet: &[Gateway], count: usize) -> Outcome<()> {
+async fn heard_by_all(fleet: &[Gateway], count: usize) -> Outcome<String> {
     let mut news = Vec::new();
     for gateway in fleet {
         news.push(gateway.fleet()?.news().ok_or("the news are taken")?);
@@ -251,11 +251,10 @@ async fn heard_by_all(fleet: &[Gateway], count: usize) -> Outcome<()> {
         times.push(began.elapsed());
     }
     times.sort();
-    println!(
-        "\n{count} gateways: a change is heard by all after {:.1?} (median), {:.1?} (longest of 50)\n",
+    Ok(format!(
+        "{count} gateways: a change is heard by all after {:.1?} (median), {:.1?} (longest of 50)",
         times[25], times[49]
-    );
-    Ok(())
+    ))
 }
 
 #[async_trait::async_trait]
@@ -395,9 +394,11 @@ async fn main() -> Outcome<()> {
             "| gateways | what they do | commands/s | for each gateway | Redis, of one core |\n|---|---|---|---|---|"
         );
     }
+    let mut heard = Vec::new();
     for count in fleets {
-        gateways(count, seconds).await?;
+        heard.push(gateways(count, seconds).await?);
     }
+    println!("\n{}\n", heard.join("\n\n"));
     println!(
         "| apps | Redis, per app | gateway, per app | a change | a gateway joins (reads all) | what is used, told (apps) | a sweep (due) |\n|---|---|---|---|---|---|---|"
     );
