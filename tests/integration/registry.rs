@@ -306,3 +306,29 @@ async fn a_gateway_that_is_about_to_end_leads_no_more_and_is_still_asked() {
     assert_eq!(fleet.agreement(&shop(), begun.epoch).await.unwrap(), Agreement::Reached);
     assert_eq!(fleet.agreement(&shop(), begun.epoch - 1).await.unwrap(), Agreement::Off);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tls_the_servers_certificate_is_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let signed = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    std::fs::write(path("cert.pem"), signed.cert.pem()).unwrap();
+    std::fs::write(path("key.pem"), signed.signing_key.serialize_pem()).unwrap();
+    let port = crate::support::leash::lasting_port();
+    let options = format!(
+        "--tls-port {port} --tls-cert-file {} --tls-key-file {} --tls-auth-clients no --tls-ca-cert-file {}",
+        path("cert.pem"),
+        path("key.pem"),
+        path("cert.pem")
+    );
+    let _redis = Redis::with().option(&options).start().await;
+    let trusting =
+        format!("{{ type: redis, url: 'rediss://127.0.0.1:{port}', tls: {{ ca: {} }} }}", path("cert.pem"));
+    let registry = open(&trusting, &folder.path().join("1")).await;
+    put_to_sleep(&*registry, &shop()).await;
+    let plan = plan(&format!("providers: []\nregistry: {{ type: redis, url: 'rediss://127.0.0.1:{port}' }}"));
+    let context = RegistryContext { state_dir: None, clock: Clock::system() };
+    let strange = plan.registry.open(context).unwrap();
+    strange.fleet().unwrap().tried().await;
+    assert!(!strange.fleet().unwrap().sees(), "a certificate that nobody vouches for");
+}
