@@ -5,6 +5,7 @@
 //! | `mod` (here) | `Lifecycle::admit`: the answer to a request |
 //! | `cell` | `AppCell`: the atomics that a request and a stop meet on |
 //! | `managed` | `ManagedApp`: all this process knows of one app |
+//! | `reached` | where the run of now is reached |
 //! | `gate` | how many of those that waited are let go at once |
 //! | `wake` | a wake, from the decision to the first answer |
 //! | `sleep` | a stop, from the decision to its confirmation |
@@ -13,7 +14,9 @@
 //! | `resolver` | host names to addresses, in the background |
 //! | `replicas` | one app in several places |
 //! | `follow` | what becomes of an app here when another gateway has changed its record: pure |
-//! | `fleet` | the same with hands: following, agreeing, telling what is used, mending what was left half done |
+//! | `fleet` | the same with hands: following, agreeing, telling what is used |
+//! | `lease` | an app that is in hand stays in hand |
+//! | `settle` | after the registry was away, or a gateway ended half way |
 //! | `news` | what a provider says that we did not know: running, stopped, gone |
 //! | `sync` | from what providers list to what is managed |
 //! | `event` | what happened, in words |
@@ -47,11 +50,14 @@ mod fail_point;
 mod fleet;
 pub mod follow;
 mod gate;
+mod lease;
 mod managed;
 mod news;
+mod reached;
 pub mod readiness;
 mod replicas;
 pub mod resolver;
+mod settle;
 mod sleep;
 pub mod sweep;
 mod sync;
@@ -64,7 +70,8 @@ mod atomic {
 
 use event::Event;
 pub use fleet::ListNews;
-pub use managed::{Claim, Failure, Known, ManagedApp, Progress, Reached, Settings, Step};
+pub use managed::{Claim, Failure, Known, ManagedApp, Progress, Settings, Step};
+pub use reached::Reached;
 pub use replicas::Replicas;
 use resolver::Resolver;
 pub use sleep::Slept;

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{managed::Reached, resolver::Resolver};
+use super::{Reached, resolver::Resolver};
 use crate::app::{Author, Endpoint, Readiness};
 
 const AFTER_REFUSAL: Duration = Duration::from_millis(10);

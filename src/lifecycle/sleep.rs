@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Event, Lifecycle, ManagedApp, Step, cell::NotIdle, fail_point::fail_point, fleet::held_since};
+use super::{Event, Lifecycle, ManagedApp, Step, cell::NotIdle, fail_point::fail_point, lease::held_since};
 use crate::{
     app::{AppState, AppStatus},
     provider::{BeforeStop, Queue, Turn},
