@@ -47,9 +47,7 @@ impl Lifecycle {
             return Slept::Kept("somebody still uses it under an earlier entry or name".into());
         }
         if self.fleet().is_some_and(|fleet| !fleet.may_stop()) {
-            return Slept::Kept(
-                "the registry is away, or has just come back: nothing is stopped blindly".into(),
-            );
+            return Slept::Kept(BLIND.into());
         }
         // As a task of its own, so that whoever asks for it may go away, and even a panic inside is only a failure here.
         let (lifecycle, stopping) = (self.clone(), app.clone());
