@@ -6,7 +6,6 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::Arc,
     time::Duration,
 };
 
@@ -21,15 +20,8 @@ use pingora_core::{
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
-use super::{
-    containment::{self, Change, Names},
-    request_id::RequestId,
-};
-use crate::{
-    app::{Endpoint, Origin},
-    config::Server,
-    lifecycle::Reached,
-};
+use super::request_id::RequestId;
+use crate::{config::Server, lifecycle::Reached};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -50,89 +42,6 @@ pub fn peer(reached: &Reached, address: SocketAddr, server: &Server, request: &R
     peer.options.write_timeout = Some(timeouts.write);
     peer.options.idle_timeout = Some(timeouts.upstream_keep_alive);
     peer
-}
-
-/// The provider's own host for the app, if it is reached at one.
-pub fn origin(reached: &Reached) -> Option<Arc<Origin>> {
-    match &reached.endpoint {
-        Endpoint::Address(_) => None,
-        Endpoint::Origin(origin) => Some(origin.clone()),
-    }
-}
-
-/// To a provider's router: it finds the app by the name that it has there.
-pub fn to_origin(
-    request: &mut RequestHeader,
-    session: &Session,
-    client: &Client,
-    origin: &Origin,
-    contain: bool,
-) -> pingora_core::Result<()> {
-    if contain {
-        let visitor = Visitor::of(session, client);
-        let changes = containment::inward(&request.headers, &visitor.names(origin, &origin.authority()));
-        for change in changes {
-            match change {
-                Change::Remove(name) => drop(request.remove_header(&name)),
-                Change::Replace(name, values) => {
-                    request.remove_header(&name);
-                    for value in values {
-                        request.append_header(name.clone(), value)?;
-                    }
-                }
-            }
-        }
-    }
-    request.insert_header(header::HOST, origin.authority())
-}
-
-/// From a provider's router: the app's name there is none of the visitor's business.
-pub fn contain(
-    response: &mut ResponseHeader,
-    session: &Session,
-    client: &Client,
-    origin: &Origin,
-) -> pingora_core::Result<()> {
-    let visitor = Visitor::of(session, client);
-    for change in containment::outward(&response.headers, &visitor.names(origin, &origin.authority())) {
-        match change {
-            Change::Remove(name) => drop(response.remove_header(&name)),
-            Change::Replace(name, values) => {
-                response.remove_header(&name);
-                for value in values {
-                    response.append_header(name.clone(), value)?;
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-/// How the visitor has come: what the gateway is called in the browser's address bar.
-struct Visitor<'a> {
-    scheme: &'static str,
-    authority: &'a str,
-}
-
-impl<'a> Visitor<'a> {
-    fn of(session: &'a Session, client: &Client) -> Self {
-        let field = |name: &str| session.get_header(name).and_then(|value| value.to_str().ok());
-        let told = |name: &str| field(name).filter(|_| client.trusted);
-        // Of a list, the first is what the visitor typed.
-        let first = |list: &'a str| list.split(',').next().unwrap_or(list).trim();
-        let https = told("x-forwarded-proto").is_some_and(|proto| first(proto).eq_ignore_ascii_case("https"));
-        let authority = told("x-forwarded-host").map(first).or(field("host")).unwrap_or_default();
-        Self { scheme: if https { "https" } else { "http" }, authority }
-    }
-
-    fn names<'b>(&'b self, origin: &Origin, app_authority: &'b str) -> Names<'b> {
-        Names {
-            app_scheme: origin.scheme(),
-            app_authority,
-            visitor_scheme: self.scheme,
-            visitor_authority: self.authority,
-        }
-    }
 }
 
 /// WebSockets and event streams are silent for long and well.

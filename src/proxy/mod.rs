@@ -11,6 +11,7 @@
 //! | `audience` | who asks, and what they understand |
 //! | `request_id` | the name of a request |
 //! | `forward` | to the app: the peer, and what the app is told |
+//! | `origin` | an app at a provider's router: its own name there, the visitor's here |
 //! | `hold` | waiting with a client for its app |
 //! | `containment` | the app's own host name, kept out of what visitors see |
 //! | `turned_away` | a provider's router says that the app does not run |
@@ -43,6 +44,7 @@ mod hold;
 pub mod holding;
 mod host;
 mod limits;
+mod origin;
 mod request_id;
 mod reserved;
 mod respond;
@@ -203,7 +205,7 @@ impl ProxyHttp for Gateway {
             && let Some(reached) = in_flight.app().reached().as_deref()
             && let Some(address) = reached.address()
         {
-            ctx.origin = forward::origin(reached);
+            ctx.origin = origin::of(reached);
             let peer = forward::peer(reached, address, &ctx.settings, session.req_header());
             return Ok(Box::new(peer));
         }
@@ -220,7 +222,7 @@ impl ProxyHttp for Gateway {
         let client = forward::Client::of(session, &ctx.settings);
         forward::tell(request, &client, ctx.request_id(session), &self.0.via)?;
         match &ctx.origin {
-            Some(origin) => forward::to_origin(request, session, &client, origin, ctx.contains()),
+            Some(origin) => origin::to_origin(request, session, &client, origin, ctx.contains()),
             None => Ok(()),
         }
     }
@@ -273,7 +275,7 @@ impl ProxyHttp for Gateway {
         forward::clean(response);
         if let Some(origin) = ctx.origin.as_ref().filter(|_| ctx.contains()) {
             let client = forward::Client::of(session, &ctx.settings);
-            forward::contain(response, session, &client, origin)?;
+            origin::contain(response, session, &client, origin)?;
         }
         forward::fit_version(session, response);
         forward::allow_silence(session, response, &ctx.settings);

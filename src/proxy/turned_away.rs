@@ -7,7 +7,7 @@ use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 use std::time::Duration;
 
-use super::{Gateway, RequestContext, forward, hold::Held};
+use super::{Gateway, RequestContext, forward, hold::Held, origin};
 use crate::{app::Author, lifecycle::Admission};
 
 /// The answer that is there is passed on if the provider's takes longer: it may be the app's own.
@@ -95,7 +95,7 @@ impl Gateway {
         reached.looked_up().await;
         match reached.address() {
             Some(address) => {
-                ctx.origin = forward::origin(&reached);
+                ctx.origin = origin::of(&reached);
                 Ok(Box::new(forward::peer(&reached, address, &ctx.settings, session.req_header())))
             }
             None => Error::e_explain(ErrorType::HTTPStatus(502), "the app's host name has no address"),
