@@ -18,7 +18,15 @@ pub struct Clock(Kind);
 #[derive(Clone, Debug)]
 enum Kind {
     System(Instant),
-    Manual(Arc<AtomicU64>),
+    Manual(Arc<Hands>),
+}
+
+/// Of a clock that is moved by hand.
+#[derive(Debug)]
+struct Hands {
+    now: AtomicU64,
+    /// The wall clock's time when `now` was zero.
+    wall: AtomicU64,
 }
 
 /// Milliseconds on a [`Clock`]. Only differences mean something.
@@ -45,26 +53,35 @@ impl Clock {
 
     /// A clock that moves only by [`Clock::advance`].
     pub fn manual() -> Self {
-        Self(Kind::Manual(Arc::default()))
+        Self::manual_at(Self::system().unix_millis())
+    }
+
+    /// The same, and its wall clock shows `unix_millis` at first.
+    pub fn manual_at(unix_millis: u64) -> Self {
+        Self(Kind::Manual(Arc::new(Hands { now: AtomicU64::new(0), wall: AtomicU64::new(unix_millis) })))
     }
 
     /// Now.
     pub fn now(&self) -> Millis {
         match &self.0 {
             Kind::System(start) => Millis(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX)),
-            Kind::Manual(now) => Millis(now.load(Ordering::SeqCst)),
+            Kind::Manual(hands) => Millis(hands.now.load(Ordering::SeqCst)),
         }
     }
 
     /// Moves a manual clock; the system's clock moves by itself and ignores this.
     pub fn advance(&self, by: Duration) {
-        if let Kind::Manual(now) = &self.0 {
-            now.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
+        if let Kind::Manual(hands) = &self.0 {
+            hands.now.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
         }
     }
 
-    /// Wall-clock time in milliseconds since 1970, for files and people, never for decisions.
+    /// Wall-clock time in milliseconds since 1970: for files, for people, and for what people say by the clock on their
+    /// wall (schedules, pins). Idle time never goes by it: it may be put back.
     pub fn unix_millis(&self) -> u64 {
+        if let Kind::Manual(hands) = &self.0 {
+            return hands.wall.load(Ordering::SeqCst).saturating_add(hands.now.load(Ordering::SeqCst));
+        }
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }

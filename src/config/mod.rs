@@ -15,11 +15,14 @@
 //! | `secret` | text that must not be shown |
 //! | `schema` | the JSON Schema of it all |
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
-use crate::app::{AppId, Timeouts};
+use crate::{
+    app::{AppId, Timeouts},
+    routing::Rules,
+};
 
 mod file;
 pub mod interpolate;
@@ -69,6 +72,8 @@ pub struct Config {
     pub manage: Manage,
     /// Apps that exist in several places.
     pub apps: Vec<SharedApp>,
+    /// What holds for which apps.
+    pub rules: Arc<Rules>,
 }
 
 /// An app that exists in several places and has one name: `apps` in the file.

@@ -4,6 +4,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
@@ -72,6 +73,7 @@ pub fn validate(
         providers,
         manage: manage(file.manage.unwrap_or_default()),
         apps,
+        rules: Arc::default(),
     };
     Checked { config, shared, listen, domains, state_dir: state_dir.map(|dir| dir.written), names }
 }

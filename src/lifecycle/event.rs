@@ -1,8 +1,9 @@
-//! What happened to an app, in words for people. Every event is one log line with the target `event` and the fields
-//! `app` and `event`, so that a program can read it as well.
+//! What happened to an app, in words for people, why, and in which run. Whoever wants to know of it is a [`Witness`]: the log
+//! is one; history, hooks and metrics are others.
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use super::{Cause, Lifecycle, ManagedApp, Run};
 use crate::app::{AppId, AppState};
 
 /// The `target` of the log lines.
@@ -30,8 +31,10 @@ pub enum Event {
     Idle(Duration),
     /// It was to be stopped and was not, for this reason.
     KeptAwake(String),
-    /// The stop is confirmed.
-    Asleep,
+    /// It would be stopped now, for this reason, if `dry_run` did not say that nothing is.
+    WouldSleep(String),
+    /// The stop is confirmed, so long after it was decided.
+    Asleep(Duration),
     /// It ended by itself, for this reason.
     Crashed(String),
     /// It does not run any more, and it was not us.
@@ -48,20 +51,114 @@ pub enum Event {
     Removed,
 }
 
-impl Event {
-    /// Writes the log line.
-    pub fn tell(&self, app: &AppId) {
-        let level = match self {
-            Self::WakeFailed { .. } | Self::Crashed(_) => log::Level::Warn,
+/// An [`Event`] with its circumstances.
+#[derive(Clone, Debug)]
+pub struct Happening {
+    /// Wall-clock milliseconds since 1970.
+    pub at: u64,
+    /// To whom.
+    pub app: AppId,
+    /// What.
+    pub event: Event,
+    /// The wake or the stop that it belongs to, if it does.
+    pub run: Option<Run>,
+    /// The gateway that saw it.
+    pub gateway: Arc<str>,
+}
+
+impl Happening {
+    /// Why it happened.
+    pub fn cause(&self) -> Cause {
+        self.run.as_ref().map_or_else(|| self.event.cause(), |run| run.cause.clone())
+    }
+}
+
+/// Hears of every event, in the order in which they happen to each app.
+pub trait Witness: Send + Sync {
+    /// It has happened. Called where wakes, stops and requests are handled: whoever has more to do than to count hands it to a
+    /// task of its own.
+    fn see(&self, happening: &Happening);
+}
+
+/// One log line for each event, with the target `event` and the fields `app`, `event`, `run` and `cause`, so that a program can
+/// read it as well.
+pub struct Log;
+
+impl Witness for Log {
+    fn see(&self, happening: &Happening) {
+        let Happening { app, event, .. } = happening;
+        let level = match event {
+            Event::WakeFailed { .. } | Event::Crashed(_) => log::Level::Warn,
             // That gateway has said it.
-            Self::Elsewhere(_) => log::Level::Debug,
+            Event::Elsewhere(_) => log::Level::Debug,
             _ => log::Level::Info,
         };
-        let (name, event) = (app.to_string(), self.name());
-        log::log!(target: TARGET, level, app = name.as_str(), event = event; "{name}: {self}");
+        let (name, kind, cause) = (app.to_string(), event.name(), happening.cause().to_string());
+        let run = happening.run.as_ref().map_or("", |run| &*run.id);
+        let because = match event {
+            Event::AskedFor => format!(", because: {cause}"),
+            _ => String::new(),
+        };
+        log::log!(
+            target: TARGET, level, app = name.as_str(), event = kind, run = run, cause = cause.as_str();
+            "{name}: {event}{because}"
+        );
+    }
+}
+
+impl Lifecycle {
+    /// Something has happened to an app.
+    pub(super) fn happened(&self, app: &ManagedApp, event: Event) {
+        let run = app.run().filter(|_| event.is_of_a_run());
+        self.tell_all(Happening {
+            at: self.clock.unix_millis(),
+            app: app.id.clone(),
+            event,
+            run,
+            gateway: self.name.clone(),
+        });
     }
 
-    fn name(&self) -> &'static str {
+    /// The same, of an app that is not (or no more) among ours.
+    pub(super) fn happened_to(&self, app: &AppId, event: Event) {
+        self.tell_all(Happening {
+            at: self.clock.unix_millis(),
+            app: app.clone(),
+            event,
+            run: None,
+            gateway: self.name.clone(),
+        });
+    }
+
+    fn tell_all(&self, happening: Happening) {
+        for witness in self.witnesses.iter() {
+            witness.see(&happening);
+        }
+    }
+}
+
+impl Event {
+    /// Whether it is part of a wake or a stop.
+    fn is_of_a_run(&self) -> bool {
+        match self {
+            Self::AskedFor | Self::Waking | Self::Ready(_) | Self::WakeFailed { .. } => true,
+            Self::Idle(_) | Self::KeptAwake(_) | Self::WouldSleep(_) | Self::Asleep(_) => true,
+            Self::Crashed(_) | Self::StoppedByOthers | Self::Renamed(_) | Self::LeftAlone(_) => false,
+            Self::Adopted | Self::Elsewhere(_) | Self::Removed => false,
+        }
+    }
+
+    /// Why it happens, if it is part of no run.
+    fn cause(&self) -> Cause {
+        match self {
+            Self::Elsewhere(_) => Cause::Fleet,
+            Self::Crashed(_) | Self::StoppedByOthers | Self::Renamed(_) | Self::Adopted => Cause::Provider,
+            _ => Cause::Gateway,
+        }
+    }
+
+    /// The event in one word, for programs.
+    pub fn name(&self) -> &'static str {
         match self {
             Self::AskedFor => "asked-for",
             Self::Waking => "waking",
@@ -69,7 +166,8 @@ impl Event {
             Self::WakeFailed { .. } => "wake-failed",
             Self::Idle(_) => "idle",
             Self::KeptAwake(_) => "kept-awake",
-            Self::Asleep => "asleep",
+            Self::WouldSleep(_) => "would-sleep",
+            Self::Asleep(_) => "asleep",
             Self::Crashed(_) => "crashed",
             Self::StoppedByOthers => "stopped-by-others",
             Self::Renamed(_) => "renamed",
@@ -95,7 +193,8 @@ impl fmt::Display for Event {
             }
             Self::Idle(idle) => write!(f, "idle for {idle:?}"),
             Self::KeptAwake(reason) => write!(f, "kept awake: {reason}"),
-            Self::Asleep => f.write_str("asleep"),
+            Self::WouldSleep(reason) => write!(f, "would be stopped now, but for dry_run: {reason}"),
+            Self::Asleep(_) => f.write_str("asleep"),
             Self::Crashed(reason) => write!(f, "crashed: {reason}"),
             Self::StoppedByOthers => f.write_str("was stopped by somebody else"),
             Self::Renamed(from) => write!(f, "was {from} before"),

@@ -194,7 +194,7 @@ impl Lifecycle {
         app.cell.touch(self.clock.now());
         let from = app.state();
         if from != AppState::Awake && app.turn(from, AppState::Awake, Step::Ready, None) {
-            Event::Elsewhere(AppState::Awake).tell(&app.id);
+            self.happened(app, Event::Elsewhere(AppState::Awake));
         }
         Ok(())
     }
@@ -203,7 +203,7 @@ impl Lifecycle {
         let from = app.state();
         if from != to && app.turn(from, to, Step::Starting, failure) {
             app.reach(None);
-            Event::Elsewhere(to).tell(&app.id);
+            self.happened(app, Event::Elsewhere(to));
         }
     }
 

@@ -12,15 +12,18 @@ use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use tokio::sync::{Notify, watch};
 
 use super::{
+    Cause, Run,
     cell::{AppCell, NotIdle},
     gate::Gate,
     reached::Reached,
+    traffic::Traffic,
 };
 use crate::{
     app::{AppId, AppState, Endpoint, Readiness, StopTypes, Timeouts},
     clock::{Clock, Millis},
     provider::Provider,
     registry::Record,
+    routing::Ruling,
 };
 
 /// One app: its cell for the hot path, and what the cold paths need. Shared by reference count; lives on while a
@@ -66,6 +69,9 @@ pub struct ManagedApp {
     pub(super) unsettled: AtomicBool,
     /// The activity that other gateways were told of last.
     pub(super) flushed: AtomicU64,
+    /// The latest wake or stop that was begun here.
+    run: ArcSwapOption<Run>,
+    traffic: Traffic,
 }
 
 #[derive(Default)]
@@ -91,6 +97,8 @@ pub struct Settings {
     pub stop: StopTypes,
     /// Whether the app's own host name is kept out of what visitors see.
     pub contain: bool,
+    /// What the rules say of it.
+    pub ruling: Arc<Ruling>,
 }
 
 /// How good a claim to a host name is. Of several claims the best one stands.
@@ -216,7 +224,24 @@ impl ManagedApp {
             untold: AtomicBool::new(false),
             unsettled: AtomicBool::new(false),
             flushed: AtomicU64::new(0),
+            run: ArcSwapOption::empty(),
+            traffic: Traffic::default(),
         }
+    }
+
+    /// A wake or a stop has begun here.
+    pub(super) fn begin_run(&self, cause: Cause) {
+        self.run.store(Some(Arc::new(Run::new(cause))));
+    }
+
+    /// The latest wake or stop that was begun here, and why.
+    pub fn run(&self) -> Option<Run> {
+        self.run.load().as_deref().cloned()
+    }
+
+    /// What requests it has had at this gateway.
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     /// The state right now.

@@ -19,7 +19,10 @@
 //! | `settle` | after the registry was away, or a gateway ended half way |
 //! | `news` | what a provider says that we did not know: running, stopped, gone |
 //! | `sync` | from what providers list to what is managed |
-//! | `event` | what happened, in words |
+//! | `event` | what happened, in words, and who hears of it |
+//! | `cause` | why it happened |
+//! | `guard` | who may object to a start or a stop |
+//! | `traffic` | what requests an app has had |
 
 use std::{
     collections::HashMap,
@@ -42,6 +45,7 @@ use crate::{
     registry::{Change, Record, Registry, RegistryError},
 };
 
+pub mod cause;
 pub mod cell;
 #[cfg(test)]
 mod cell_tests;
@@ -50,6 +54,7 @@ mod fail_point;
 mod fleet;
 pub mod follow;
 mod gate;
+pub mod guard;
 mod lease;
 mod managed;
 mod news;
@@ -61,6 +66,7 @@ mod settle;
 mod sleep;
 pub mod sweep;
 mod sync;
+pub mod traffic;
 mod wake;
 
 /// The atomics of [`cell`], named here so that loom can put its own in their place.
@@ -68,8 +74,10 @@ mod atomic {
     pub use std::sync::atomic::{AtomicU64, Ordering};
 }
 
-use event::Event;
+pub use cause::{Cause, Run};
+pub use event::{Event, Happening, Witness};
 pub use fleet::ListNews;
+use guard::Guard;
 pub use managed::{Claim, Failure, Known, ManagedApp, Progress, Settings, Step};
 pub use reached::Reached;
 pub use replicas::Replicas;
@@ -94,6 +102,30 @@ pub struct Lifecycle {
     held: Arc<AtomicUsize>,
     limits: ArcSwap<HoldLimits>,
     runs: std::sync::atomic::AtomicU64,
+    /// This gateway's name, in events.
+    name: Arc<str>,
+    witnesses: Vec<Arc<dyn Witness>>,
+    guard: Arc<dyn Guard>,
+}
+
+/// What a [`Lifecycle`] lives by.
+pub struct Surroundings {
+    /// Where records are kept.
+    pub registry: Arc<dyn Registry>,
+    /// Looks up host names.
+    pub resolver: Resolver,
+    /// Is told the name of a provider entry whose list turned out to be old.
+    pub surprises: mpsc::UnboundedSender<Arc<str>>,
+    /// The clock that idle times go by.
+    pub clock: Clock,
+    /// Where wakes and stops run.
+    pub tasks: Handle,
+    /// How many requests may wait.
+    pub limits: HoldLimits,
+    /// Who hears of every event.
+    pub witnesses: Vec<Arc<dyn Witness>>,
+    /// Who may object to a start or a stop.
+    pub guard: Arc<dyn Guard>,
 }
 
 /// How many requests may wait.
@@ -189,6 +221,7 @@ pub struct Waking {
     lifecycle: Arc<Lifecycle>,
     app: Arc<ManagedApp>,
     progress: watch::Receiver<Progress>,
+    cause: Cause,
     _place: Place,
 }
 
@@ -200,7 +233,7 @@ impl Waking {
             // First mark what was told so far as seen, then look at the cell: whatever changes after the look is told
             // after it, and wakes us.
             self.progress.mark_unchanged();
-            match self.lifecycle.decide(&self.app, Demand::Wake) {
+            match self.lifecycle.decide(&self.app, Demand::Wake, || self.cause.clone()) {
                 Decision::Forward(mut in_flight) => {
                     in_flight.pass = Some(self.app.gate().pass().await);
                     // It may have crashed while this request was still at the gate.
@@ -261,15 +294,12 @@ enum Decision {
 
 impl Lifecycle {
     /// Decides for no app yet; `sync` brings them.
-    pub fn new(
-        registry: Arc<dyn Registry>,
-        resolver: Resolver,
-        surprises: mpsc::UnboundedSender<Arc<str>>,
-        clock: Clock,
-        tasks: Handle,
-        limits: HoldLimits,
-    ) -> Result<Arc<Self>, reqwest::Error> {
+    pub fn new(around: Surroundings) -> Result<Arc<Self>, reqwest::Error> {
+        let Surroundings { registry, resolver, surprises, clock, tasks, limits, witnesses, guard } = around;
         Ok(Arc::new(Self {
+            name: registry.me().into(),
+            witnesses,
+            guard,
             apps: ArcSwap::default(),
             leaving: Mutex::default(),
             registry,
@@ -326,9 +356,15 @@ impl Lifecycle {
     }
 
     /// The answer to a request for `app`. On the warm path: one atomic operation to look, one to keep the app.
-    pub fn admit(self: &Arc<Self>, app: &Arc<ManagedApp>, demand: Demand) -> Admission {
+    /// `cause` says why the app is woken, if it is.
+    pub fn admit(
+        self: &Arc<Self>,
+        app: &Arc<ManagedApp>,
+        demand: Demand,
+        cause: impl Fn() -> Cause,
+    ) -> Admission {
         let refuse = |reason| Admission::Refuse(Refused { app: app.clone(), reason });
-        match self.decide(app, demand) {
+        match self.decide(app, demand, &cause) {
             Decision::Forward(in_flight) => Admission::Forward(in_flight),
             Decision::Failed(failure) => refuse(Refusal::Failed(failure)),
             Decision::LeftAlone(reason) => refuse(Refusal::LeftAlone(reason)),
@@ -339,13 +375,19 @@ impl Lifecycle {
                     lifecycle: self.clone(),
                     app: app.clone(),
                     progress: app.progress(),
+                    cause: cause(),
                     _place: place,
                 }),
             },
         }
     }
 
-    fn decide(self: &Arc<Self>, app: &Arc<ManagedApp>, demand: Demand) -> Decision {
+    fn decide(
+        self: &Arc<Self>,
+        app: &Arc<ManagedApp>,
+        demand: Demand,
+        cause: impl Fn() -> Cause,
+    ) -> Decision {
         let state = app.cell.enter();
         if state == AppState::Awake {
             return Decision::Forward(InFlight {
@@ -362,23 +404,24 @@ impl Lifecycle {
             return Decision::LeftAlone(reason);
         }
         match state {
-            AppState::Asleep => self.begin_wake(app, AppState::Asleep),
+            AppState::Asleep => self.begin_wake(app, AppState::Asleep, &cause),
             AppState::Failed => {
                 let failure = app.progress().borrow().failure.clone();
                 if let Some(failure) = failure.filter(|failure| self.clock.now() < failure.retry_at) {
                     return Decision::Failed(failure);
                 }
-                self.begin_wake(app, AppState::Failed);
+                self.begin_wake(app, AppState::Failed, &cause);
             }
             AppState::Waking | AppState::Awake | AppState::Stopping => {}
         }
         Decision::Wait
     }
 
-    fn begin_wake(self: &Arc<Self>, app: &Arc<ManagedApp>, from: AppState) {
+    fn begin_wake(self: &Arc<Self>, app: &Arc<ManagedApp>, from: AppState, cause: impl Fn() -> Cause) {
         // Of all that ask at once, one changes the cell; that one starts the task.
         if app.turn(from, AppState::Waking, Step::Starting, None) {
-            Event::AskedFor.tell(&app.id);
+            app.begin_run(cause());
+            self.happened(app, Event::AskedFor);
             self.tasks.spawn(wake::run(self.clone(), app.clone()));
         }
     }

@@ -160,7 +160,7 @@ impl Lifecycle {
         app.cell.touch(self.clock.now());
         // A wake that has begun meanwhile finds it running.
         if app.turn(from, AppState::Awake, Step::Ready, None) {
-            Event::Adopted.tell(&app.id);
+            self.happened(app, Event::Adopted);
         }
     }
 
@@ -184,7 +184,7 @@ impl Lifecycle {
             Change::Crashed { .. } => AppState::Failed,
             _ => AppState::Asleep,
         };
-        event.tell(&app.id);
+        self.happened(app, event);
         let (becomes, back_off) = match self.record(app, change, None).await {
             Ok(record) => (record.state, record.back_off()),
             Err(error) => {

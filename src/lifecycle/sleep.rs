@@ -7,7 +7,9 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Event, Lifecycle, ManagedApp, Step, cell::NotIdle, fail_point::fail_point, lease::held_since};
+use super::{
+    Cause, Event, Lifecycle, ManagedApp, Step, cell::NotIdle, fail_point::fail_point, lease::held_since,
+};
 use crate::{
     app::{AppState, AppStatus},
     provider::{BeforeStop, Queue, Turn},
@@ -35,11 +37,22 @@ pub enum Slept {
 }
 
 impl Lifecycle {
-    /// Stops `app` if it has been idle for `idle`.
+    /// Stops `app` if it has been idle for `idle`, because it has.
+    pub async fn sleep(self: &Arc<Self>, app: &Arc<ManagedApp>, idle: Duration) -> Slept {
+        self.sleep_because(app, idle, Cause::Idle { rule: app.settings().ruling.origin_of("idle_timeout") })
+            .await
+    }
+
+    /// Stops `app` if it has been idle for `idle`, for this reason.
     ///
     /// From the first step on, newcomers are held; whatever the outcome, they are let go: forwarded if the stop gave
     /// way, woken for if it did not.
-    pub async fn sleep(self: &Arc<Self>, app: &Arc<ManagedApp>, idle: Duration) -> Slept {
+    pub async fn sleep_because(
+        self: &Arc<Self>,
+        app: &Arc<ManagedApp>,
+        idle: Duration,
+        cause: Cause,
+    ) -> Slept {
         if let Some(reason) = app.left_alone() {
             return Slept::Kept(reason.to_string());
         }
@@ -51,7 +64,7 @@ impl Lifecycle {
         }
         // As a task of its own, so that whoever asks for it may go away, and even a panic inside is only a failure here.
         let (lifecycle, stopping) = (self.clone(), app.clone());
-        match self.tasks.spawn(async move { lifecycle.put_to_sleep(&stopping, idle).await }).await {
+        match self.tasks.spawn(async move { lifecycle.put_to_sleep(&stopping, idle, cause).await }).await {
             Ok(slept) => slept,
             Err(error) => {
                 app.turn(AppState::Stopping, AppState::Awake, Step::Ready, None);
@@ -60,7 +73,7 @@ impl Lifecycle {
         }
     }
 
-    async fn put_to_sleep(self: &Arc<Self>, app: &Arc<ManagedApp>, idle: Duration) -> Slept {
+    async fn put_to_sleep(self: &Arc<Self>, app: &Arc<ManagedApp>, idle: Duration, cause: Cause) -> Slept {
         // From the first change to the last: whoever else holds the order never meets `Stopping`.
         let _order = app.order.lock().await;
         // It may have waited long for the order.
@@ -71,20 +84,22 @@ impl Lifecycle {
         if let Err(reason) = app.begin_stop(idle) {
             return Slept::NotIdle(reason);
         }
+        app.begin_run(cause);
+        let began = self.clock.now();
         if !idle.is_zero() {
-            Event::Idle(idle).tell(&app.id);
+            self.happened(app, Event::Idle(idle));
         }
         let slept = match self.stop(app, idle).await {
             Ok(()) => {
                 app.reach(None);
-                Event::Asleep.tell(&app.id);
+                self.happened(app, Event::Asleep(self.clock.now().since(began)));
                 app.turn(AppState::Stopping, AppState::Asleep, Step::Starting, None);
                 Slept::Yes
             }
             Err(kept) => {
                 // A full idle time passes before the next try.
                 app.cell.touch(self.clock.now());
-                Event::KeptAwake(kept.to_string()).tell(&app.id);
+                self.happened(app, Event::KeptAwake(kept.to_string()));
                 let to = match kept {
                     // What has become of it is in the record. Until that was read, nobody is let through.
                     Kept::Off(_) => AppState::Asleep,
@@ -167,6 +182,14 @@ impl Lifecycle {
         lease: &Mutex<Instant>,
     ) -> Result<(), Kept> {
         let (name, turn) = (&app.id.name, Turn::default());
+        if let Some(run) = app.run() {
+            let objection = tokio::select! {
+                biased;
+                objection = self.guard.before_stop(app, &run) => objection,
+                () = app.wanted() => return Err(Kept::Wanted),
+            };
+            objection.map_err(Kept::Before)?;
+        }
         let look = tokio::select! {
             biased;
             look = app.provider.before_stop(name, &turn) => look,

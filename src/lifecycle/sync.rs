@@ -8,13 +8,14 @@ use std::{
 
 use tokio::{task::JoinSet, time::Instant};
 
-use super::{Claim, Event, Known, Lifecycle, ManagedApp, Settings, Slept, Step, cell::NotIdle};
+use super::{Cause, Claim, Event, Known, Lifecycle, ManagedApp, Settings, Slept, Step, cell::NotIdle};
 use crate::{
     app::{AppId, AppState, AppStatus, Endpoint, Timeouts},
     clock::Millis,
     config::Manage,
     provider::{AppInfo, Provider},
     registry::{Change, Fleet, Record, RegistryError},
+    routing::Rules,
 };
 
 /// How long a removed app may finish what is in flight before it is stopped all the same.
@@ -33,6 +34,8 @@ pub struct Policy {
     pub domains: Vec<String>,
     /// Which apps are woken and stopped.
     pub manage: Manage,
+    /// What holds for which apps.
+    pub rules: Arc<Rules>,
 }
 
 /// A provider's answer to `list`.
@@ -76,7 +79,7 @@ impl Lifecycle {
                     app.configure(settings);
                     let reason = news.left_alone.clone();
                     if let Some(reason) = reason.filter(|reason| app.left_alone().as_ref() != Some(reason)) {
-                        Event::LeftAlone(reason).tell(&id);
+                        self.happened_to(&id, Event::LeftAlone(reason));
                     }
                     app.know(news);
                     self.listed(&app, &info.status, asked).await;
@@ -91,7 +94,7 @@ impl Lifecycle {
                         app.id.provider == name && app.id != id && key.is_some() && key == info.key
                     });
                     if let Some(before) = before {
-                        Event::Renamed(before.id.clone()).tell(&id);
+                        self.happened_to(&id, Event::Renamed(before.id.clone()));
                         renames.push((before.id.clone(), id.clone()));
                         renamed.insert(before.id.clone());
                     } else if known.contains_key(&id) {
@@ -145,7 +148,7 @@ impl Lifecycle {
                 }
             }
             if !renamed.contains(id) {
-                Event::Removed.tell(id);
+                self.happened_to(id, Event::Removed);
             }
             self.leave(app, owned);
         }
@@ -224,7 +227,7 @@ impl Lifecycle {
             .map(|(id, app)| (id.clone(), app.clone()))
             .partition(|(id, _)| *id.provider == *name);
         for (id, app) in &gone {
-            Event::Removed.tell(id);
+            self.happened_to(id, Event::Removed);
             self.leave(app, provider.list_every().is_none());
         }
         self.apps.store(Arc::new(stay));
@@ -273,15 +276,15 @@ impl Lifecycle {
         let clock = self.clock.clone();
         let app = Arc::new(ManagedApp::new(id, provider, clock, settings, known, record.as_ref()));
         if let Some(reason) = app.left_alone() {
-            Event::LeftAlone(reason).tell(&app.id);
+            self.happened(&app, Event::LeftAlone(reason));
         }
         if boots {
-            self.begin_wake(&app, AppState::Asleep);
+            self.begin_wake(&app, AppState::Asleep, || Cause::Gateway);
         }
         if let Some(endpoint) = awake {
             app.reach(Some(self.reached(endpoint)));
             app.turn(AppState::Asleep, AppState::Awake, Step::Ready, None);
-            Event::Adopted.tell(&app.id);
+            self.happened(&app, Event::Adopted);
         }
         app
     }
@@ -335,7 +338,7 @@ impl Lifecycle {
     ) -> Arc<ManagedApp> {
         let app = Arc::new(ManagedApp::new(id, provider, self.clock.clone(), settings, known, None));
         if let Some(reason) = app.left_alone() {
-            Event::LeftAlone(reason).tell(&app.id);
+            self.happened(&app, Event::LeftAlone(reason));
         }
         match (record, running) {
             (Some(record), _) => {
@@ -346,7 +349,7 @@ impl Lifecycle {
                 app.untold.store(true, Ordering::SeqCst);
                 app.reach(Some(self.reached(endpoint)));
                 app.turn(AppState::Asleep, AppState::Awake, Step::Ready, None);
-                Event::Adopted.tell(&app.id);
+                self.happened(&app, Event::Adopted);
             }
             (None, None) => {}
         }
@@ -372,7 +375,8 @@ fn settings(id: &AppId, info: &AppInfo, policy: &Policy) -> Settings {
         wake: own.wake_timeout.unwrap_or(policy.defaults.wake),
         ..policy.defaults.clone()
     };
-    Settings { hosts, timeouts, ready: own.ready.clone(), stop: own.stop, contain: own.contain }
+    let ruling = Arc::new(policy.rules.of(id));
+    Settings { hosts, timeouts, ready: own.ready.clone(), stop: own.stop, contain: own.contain, ruling }
 }
 
 /// Two apps of one name are the same, unless their provider says otherwise.

@@ -171,7 +171,7 @@ async fn start(
 ) -> Result<Reached, String> {
     app.exited.send_replace(None);
     let mut exited = app.exited.subscribe();
-    Event::Waking.tell(&app.id);
+    lifecycle.happened(app, Event::Waking);
     let settings = app.settings();
     let host = settings.hosts.first().map_or("localhost", |(host, _)| host);
     let turn = Turn::default();
@@ -179,6 +179,9 @@ async fn start(
         let endpoint = match under_way(app, may_be_under_way).await {
             Some(endpoint) => endpoint,
             None => {
+                if let Some(run) = app.run() {
+                    lifecycle.guard.before_start(app, &run).await?;
+                }
                 let start = app.provider.start(&app.id.name, formation.as_ref(), &turn);
                 start.await.map_err(|error| error.to_string())?
             }
@@ -273,7 +276,7 @@ async fn succeed(
     // A full idle time from now, and then at once the requests that wait: the record can follow.
     app.cell.touch(lifecycle.clock.now());
     app.turn(AppState::Waking, AppState::Awake, Step::Ready, None);
-    Event::Ready(boot).tell(&app.id);
+    lifecycle.happened(app, Event::Ready(boot));
     match lifecycle.record(app, Change::WakeReady { boot }, epoch).await {
         Ok(_) => {
             let state = app.state();
@@ -317,7 +320,7 @@ async fn fail(lifecycle: &Arc<Lifecycle>, app: &Arc<ManagedApp>, unwoken: Unwoke
         }
     };
     let failure = lifecycle.failure(reference, retry_after);
-    Event::WakeFailed { reference: failure.reference.clone(), reason, retry_after }.tell(&app.id);
+    lifecycle.happened(app, Event::WakeFailed { reference: failure.reference.clone(), reason, retry_after });
     app.turn(AppState::Waking, AppState::Failed, Step::Starting, Some(failure));
     lifecycle.catch_up_in_order(app).await;
 }

@@ -6,6 +6,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -21,7 +22,10 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
 use super::request_id::RequestId;
-use crate::{config::Server, lifecycle::Reached};
+use crate::{
+    config::Server,
+    lifecycle::{Reached, cause::agent_of},
+};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -78,6 +82,14 @@ pub fn client(session: &Session) -> Option<SocketAddr> {
 /// Whether that address is one of ours to believe.
 pub fn is_trusted(client: IpAddr, server: &Server) -> bool {
     server.trusted_proxies.iter().any(|net| net.contains(&client))
+}
+
+/// Who asks, and with what.
+pub fn asker(session: &Session, server: &Server) -> (Option<IpAddr>, Arc<str>) {
+    let headers = &session.req_header().headers;
+    let client = client(session).map(|client| real_client(client.ip(), headers, server));
+    let agent = headers.get(header::USER_AGENT).map_or(&[][..], |agent| agent.as_bytes());
+    (client, agent_of(agent))
 }
 
 /// Who really asks: the last address in `X-Forwarded-For` that is not a trusted proxy, read from the right, since

@@ -80,7 +80,7 @@ impl Gateway {
                     ctx.in_flight = Some(in_flight);
                     return Ok(Held::Awake);
                 }
-                Some(Err(failure)) => match self.admit(session.req_header(), ctx) {
+                Some(Err(failure)) => match self.admit(session, ctx) {
                     Ok(elsewhere) if elsewhere.app().id != app.id => admission = elsewhere,
                     _ => return Ok(Held::Failed(app, failure)),
                 },

@@ -65,7 +65,7 @@ use crate::{
     app::{AppState, Author},
     clock::Clock,
     config::{self, Server},
-    lifecycle::{Admission, Lifecycle, Replicas},
+    lifecycle::{Admission, Cause, Demand, Lifecycle, Replicas},
     routing::RouteTable,
 };
 
@@ -185,7 +185,7 @@ impl ProxyHttp for Gateway {
         if session.req_header().uri.path().starts_with(reserved::PREFIX) {
             return Box::pin(self.reserved(session, ctx)).await;
         }
-        match self.admit(session.req_header(), ctx) {
+        match self.admit(session, ctx) {
             Err(problem) => Box::pin(self.error(session, ctx, problem)).await,
             Ok(Admission::Forward(in_flight)) => {
                 ctx.in_flight = Some(in_flight);
@@ -341,7 +341,7 @@ impl ProxyHttp for Gateway {
         error: &Error,
         ctx: &mut RequestContext,
     ) -> FailToProxy {
-        if let Some(held) = self.turned_away(session.req_header(), ctx) {
+        if let Some(held) = self.turned_away(session, ctx) {
             session.set_keepalive(None);
             if let Err(error) = Box::pin(self.tell(session, ctx, held)).await {
                 log::debug!("an error could not be sent: {error}");
@@ -369,6 +369,10 @@ impl ProxyHttp for Gateway {
 
     /// The access log.
     async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut RequestContext) {
+        if let Some(app) = ctx.app() {
+            let status = session.response_written().map_or(0, |response| response.status.as_u16());
+            app.traffic().count(status, self.0.clock.now().since(ctx.began));
+        }
         if ctx.settings.access_log != config::AccessLog::Off {
             let request_id = ctx.request_id(session).as_str().to_owned();
             let duration = self.0.clock.now().since(ctx.began);
@@ -402,14 +406,24 @@ impl ProxyHttp for Gateway {
 
 impl Gateway {
     /// Finds the app and asks whether the request may pass.
-    fn admit(&self, request: &RequestHeader, ctx: &mut RequestContext) -> Result<Admission, Problem> {
+    fn admit(&self, session: &Session, ctx: &mut RequestContext) -> Result<Admission, Problem> {
+        let request = session.req_header();
         let host = HostName::of(request)?;
         let routes = self.0.routes.load();
         let replicas =
             routes.find(host.as_str()).ok_or(Problem::new(404, "No app here has this host name."))?;
         let app = replicas.choose(&self.0.clock);
         ctx.met = Some(app.state());
-        Ok(self.0.lifecycle.admit(app, audience::demand(request)))
+        let demand = audience::demand(request);
+        let id = ctx.request_id(session).clone();
+        let asker = || forward::asker(session, &ctx.settings);
+        if demand == Demand::Wake {
+            app.traffic().asked(self.0.clock.now(), asker);
+        }
+        Ok(self.0.lifecycle.admit(app, demand, || {
+            let (client, agent) = asker();
+            Cause::Request { id: id.as_str().into(), client, agent }
+        }))
     }
 
     /// A path under `/.loir/`, on whatever host.

@@ -3,7 +3,6 @@
 //! agrees, the request is held as if it had come to a sleeping app.
 
 use pingora_core::{Error, ErrorType, Result, upstreams::peer::HttpPeer};
-use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 use std::time::Duration;
 
@@ -43,7 +42,7 @@ impl Gateway {
     pub(super) async fn come_again(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<()> {
         // What was sent of the body is sent again.
         ctx.body_bytes = 0;
-        let admission = match self.admit(session.req_header(), ctx) {
+        let admission = match self.admit(session, ctx) {
             Ok(admission) => admission,
             Err(problem) => return Error::e_explain(ErrorType::HTTPStatus(problem.status), problem.detail),
         };
@@ -61,11 +60,11 @@ impl Gateway {
 
     /// What to tell a client whose request was turned away, and cannot or need not come again now. Whatever it was, the
     /// app is wanted: it is woken.
-    pub(super) fn turned_away(&self, request: &RequestHeader, ctx: &mut RequestContext) -> Option<Held> {
+    pub(super) fn turned_away(&self, session: &Session, ctx: &mut RequestContext) -> Option<Held> {
         if !ctx.turned_away {
             return None;
         }
-        let held = ctx.held.take().or_else(|| match self.admit(request, ctx).ok()? {
+        let held = ctx.held.take().or_else(|| match self.admit(session, ctx).ok()? {
             Admission::Forward(in_flight) => Some(Held::Waking(in_flight.app().clone())),
             Admission::Hold(waking) => Some(Held::Waking(waking.app().clone())),
             Admission::Refuse(refused) => Some(Held::Refused(refused)),

@@ -1,4 +1,15 @@
-//! Host name to app.
+//! Host name to app, and what rules say of an app.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod` (here) | `RouteTable`: host name to app |
+//! | `rules` | `Rules`: what holds for which apps |
+//! | `schedule` | when an app is kept awake or asleep |
+
+pub mod rules;
+pub mod schedule;
+
+pub use rules::{Rules, Ruling};
 
 use std::{collections::HashMap, sync::Arc};
 

@@ -472,6 +472,7 @@ impl Now {
             defaults: config.defaults.clone(),
             domains: config.server.domains.clone(),
             manage: config.manage.clone(),
+            rules: config.rules.clone(),
         }
     }
 

@@ -25,7 +25,7 @@ use crate::{
     app::AppId,
     clock::Clock,
     config::Config,
-    lifecycle::{HoldLimits, Lifecycle, ListNews, Sweeper, resolver::Resolver},
+    lifecycle::{HoldLimits, Lifecycle, ListNews, Surroundings, Sweeper, event, guard, resolver::Resolver},
     provider::{ProviderError, ProviderEvent},
     proxy::{Edge, Gateway, GatewayError, OpenConnections},
     registry::{RegistryConfig, RegistryContext, RegistryError},
@@ -99,7 +99,16 @@ impl Running {
         let resolver = Resolver::system(Handle::current());
         let (surprises, surprised) = mpsc::unbounded_channel();
         let tasks = Handle::current();
-        let lifecycle = Lifecycle::new(registry, resolver, surprises, gear.clock.clone(), tasks, limits)?;
+        let lifecycle = Lifecycle::new(Surroundings {
+            registry,
+            resolver,
+            surprises,
+            clock: gear.clock.clone(),
+            tasks,
+            limits,
+            witnesses: vec![Arc::new(event::Log)],
+            guard: Arc::new(guard::Unguarded),
+        })?;
         let gateway = Gateway::new(lifecycle.clone(), gear.clock.clone(), config.server.clone())?;
         let (events, happened) = mpsc::unbounded_channel();
         let (shutdown, watch) = watch::channel(false);
