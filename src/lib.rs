@@ -6,7 +6,8 @@
 //! | [`app`] | the nouns everyone shares: `AppId`, `AppState`, `AppStatus`, `Formation`, `Endpoint`, `Origin` |
 //! | [`clock`] | the only way to read time |
 //! | [`config`] | what was typed (YAML) becomes what is needed; all problems are found in between, at once |
-//! | [`routing`] | host name to app |
+//! | [`routing`] | host name to app, and what rules say of an app |
+//! | [`history`] | what has happened: events, hours, savings |
 //! | [`proxy`] | `impl ProxyHttp for Gateway`: **start reading here**, one request from top to bottom |
 //! | [`lifecycle`] | the one object that decides every start and stop |
 //! | [`provider`] | where apps run: the trait, the `PROVIDERS` table, one file for each |
@@ -28,6 +29,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod demo;
+pub mod history;
 pub mod lifecycle;
 pub mod provider;
 pub mod proxy;
