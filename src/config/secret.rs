@@ -83,8 +83,8 @@ pub(super) fn in_tree(node: &Node, text: &str) -> Vec<Range<usize>> {
             Kind::Sequence { items, .. } => items.iter().for_each(|item| walk(item, secret, text, found)),
             Kind::Mapping { entries, .. } => {
                 for entry in entries {
-                    let of_a_preset = || entries.iter().any(|other| other.key == "preset");
-                    let secret = secret || looks_secret(&entry.key) || (entry.key == "url" && of_a_preset());
+                    let of_a_hook = || entries.iter().any(|other| ["on", "preset"].contains(&&*other.key));
+                    let secret = secret || looks_secret(&entry.key) || (entry.key == "url" && of_a_hook());
                     let between = text.get(entry.key_at.end..entry.value.at.start).unwrap_or_default();
                     if let (true, Some(property)) = (secret, between.find(['&', '!'])) {
                         found.push(entry.key_at.end + property..entry.value.at.start);
@@ -114,8 +114,8 @@ pub(super) fn in_lines(text: &str) -> Vec<Range<usize>> {
             for (colon, _) in line.match_indices(':') {
                 let key = line[..colon].trim_end_matches(['"', '\'', ' ']);
                 let word = key.rfind(|c: char| !c.is_alphanumeric() && c != '_' && c != '-');
-                let of_a_preset = text.contains("preset") && key.ends_with("url");
-                if of_a_preset
+                let of_a_hook = text.contains("preset") && key.ends_with("url");
+                if of_a_hook
                     || looks_secret(
                         &key[word.map_or(0, |at| at + key[at..].chars().next().map_or(1, char::len_utf8))..],
                     )

@@ -22,6 +22,7 @@ pub mod fleet;
 pub mod leash;
 pub mod paas;
 pub mod program;
+pub mod receiver;
 pub mod redis;
 pub mod sentinels;
 pub mod watch;
