@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     config::Environment,
-    demo, provider, server,
+    demo, hooks, provider, server,
     server::{Chore, Outcome, Plan, Source},
 };
 
@@ -90,6 +90,11 @@ enum Command {
         #[command(subcommand)]
         what: Registry,
     },
+    /// Try the configured hooks
+    Hooks {
+        #[command(subcommand)]
+        what: hooks::trial::Command,
+    },
     /// Ask a running gateway on this machine whether it is well
     ///
     /// For the health check of a container. Exits with 0 if it is, else with 1.
@@ -168,6 +173,7 @@ pub fn main() -> ExitCode {
         Some(Command::Config { what: Config::Show }) => show(file.config, &env),
         Some(Command::Config { what: Config::Schema }) => schema(),
         Some(Command::Registry { what }) => registry(file.config, &what, &env),
+        Some(Command::Hooks { what }) => hooks(file.config, &what, &env),
         Some(Command::Healthcheck { address }) => healthcheck(address, &env),
         Some(Command::Keeper) => provider::process::keeper::main(),
         Some(Command::DemoApp { args }) => demo::app::main(args),
@@ -231,6 +237,17 @@ fn registry(config: Option<PathBuf>, what: &Registry, env: &Environment) -> Exit
                 return complain(&format!("what was to be printed could not be written: {error}"));
             }
             complain(&summary);
+            if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(complaint) => complain(&complaint),
+    }
+}
+
+fn hooks(config: Option<PathBuf>, what: &hooks::trial::Command, env: &Environment) -> ExitCode {
+    let plan = look_up(config, env).and_then(|path| load(&path, env));
+    match plan.and_then(|plan| what.run(&plan.config.hooks)) {
+        Ok((text, fine)) => {
+            say(&text);
             if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(complaint) => complain(&complaint),

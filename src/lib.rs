@@ -8,6 +8,7 @@
 //! | [`config`] | what was typed (YAML) becomes what is needed; all problems are found in between, at once |
 //! | [`routing`] | host name to app, and what rules say of an app |
 //! | [`history`] | what has happened: events, hours, savings |
+//! | [`hooks`] | commands and webhooks that are told, or asked, when an app is started or stopped |
 //! | [`proxy`] | `impl ProxyHttp for Gateway`: **start reading here**, one request from top to bottom |
 //! | [`lifecycle`] | the one object that decides every start and stop |
 //! | [`provider`] | where apps run: the trait, the `PROVIDERS` table, one file for each |
@@ -30,6 +31,7 @@ pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod history;
+pub mod hooks;
 pub mod lifecycle;
 pub mod provider;
 pub mod proxy;

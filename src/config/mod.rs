@@ -7,6 +7,8 @@
 //! | `yaml` | the YAML as a tree that knows where each value stands, and serde over that tree |
 //! | `interpolate` | `${NAME}` from the environment |
 //! | `scalar` | values of one word: names, hosts, ports, addresses, networks |
+//! | `command` | a program and its arguments |
+//! | `hooks` | what is done when apps are started or stopped |
 //! | `manage` | which apps are looked after |
 //! | `units` | durations and sizes |
 //! | `validate` | from typed to needed |
@@ -21,10 +23,13 @@ use ipnet::IpNet;
 
 use crate::{
     app::{AppId, Timeouts},
+    hooks::Hook,
     routing::Rules,
 };
 
+pub(crate) mod command;
 mod file;
+mod hooks;
 pub mod interpolate;
 pub mod manage;
 pub mod problem;
@@ -74,6 +79,8 @@ pub struct Config {
     pub apps: Vec<SharedApp>,
     /// What holds for which apps.
     pub rules: Arc<Rules>,
+    /// What is done when apps are started or stopped.
+    pub hooks: Vec<Hook>,
 }
 
 /// An app that exists in several places and has one name: `apps` in the file.

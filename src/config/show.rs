@@ -58,6 +58,9 @@ pub fn show(
     if !checked.shared.is_empty() {
         shown["apps"] = checked.shared.clone().into();
     }
+    if !checked.hooks.is_empty() {
+        shown["hooks"] = checked.hooks.clone().into();
+    }
     let entries = config.providers.iter().zip(&checked.names).zip(options);
     let entries = entries.map(|((entry, name), options)| {
         let mut map = Map::from_iter([

@@ -25,7 +25,8 @@ use crate::{
     app::AppId,
     clock::Clock,
     config::Config,
-    lifecycle::{HoldLimits, Lifecycle, ListNews, Surroundings, Sweeper, event, guard, resolver::Resolver},
+    hooks::Hooks,
+    lifecycle::{HoldLimits, Lifecycle, ListNews, Surroundings, Sweeper, event, resolver::Resolver},
     provider::{ProviderError, ProviderEvent},
     proxy::{Edge, Gateway, GatewayError, OpenConnections},
     registry::{RegistryConfig, RegistryContext, RegistryError},
@@ -64,6 +65,9 @@ pub enum StartError {
     /// The proxy cannot be built.
     #[error(transparent)]
     Gateway(#[from] GatewayError),
+    /// The HTTP client of the hooks cannot be built.
+    #[error("hooks cannot be used: {0}")]
+    Hooks(String),
     /// The HTTP client of the readiness probe cannot be built.
     #[error("the readiness probe cannot be built: {0}")]
     Prober(#[from] reqwest::Error),
@@ -77,6 +81,7 @@ pub struct Running {
     gateway: Gateway,
     lifecycle: Arc<Lifecycle>,
     roster: Roster,
+    hooks: Hooks,
     shutdown: watch::Sender<bool>,
     services: Vec<JoinHandle<()>>,
     open: OpenConnections,
@@ -96,6 +101,14 @@ impl Running {
             fleet.tried().await;
         }
         let limits = hold_limits(&config);
+        let hooks = Hooks::new(
+            config.hooks.clone(),
+            Handle::current(),
+            gear.clock.clone(),
+            registry.me(),
+            gear.program.clone(),
+        )
+        .map_err(StartError::Hooks)?;
         let resolver = Resolver::system(Handle::current());
         let (surprises, surprised) = mpsc::unbounded_channel();
         let tasks = Handle::current();
@@ -106,8 +119,8 @@ impl Running {
             clock: gear.clock.clone(),
             tasks,
             limits,
-            witnesses: vec![Arc::new(event::Log)],
-            guard: Arc::new(guard::Unguarded),
+            witnesses: vec![Arc::new(event::Log), Arc::new(hooks.clone())],
+            guard: Arc::new(hooks.clone()),
         })?;
         let gateway = Gateway::new(lifecycle.clone(), gear.clock.clone(), config.server.clone())?;
         let (events, happened) = mpsc::unbounded_channel();
@@ -130,6 +143,7 @@ impl Running {
             gateway,
             lifecycle: lifecycle.clone(),
             roster,
+            hooks,
             shutdown,
             services,
             open,
@@ -155,6 +169,11 @@ impl Running {
         &self.lifecycle
     }
 
+    /// What is done when apps are started or stopped.
+    pub fn hooks(&self) -> &Hooks {
+        &self.hooks
+    }
+
     /// How many clients are connected.
     pub fn open_connections(&self) -> usize {
         self.open.count()
@@ -174,6 +193,7 @@ impl Running {
         self.config = next;
         self.gateway.set_settings(self.config.server.clone());
         self.lifecycle.set_limits(hold_limits(&self.config));
+        self.hooks.set(self.config.hooks.clone());
 
         for (name, error) in self.roster.take(self.config.clone(), entries).await {
             log::error!("provider {name} cannot be used: {error}");
@@ -200,6 +220,7 @@ impl Running {
         if left > 0 {
             log::warn!("{left} connections are cut");
         }
+        self.hooks.end().await;
         let providers = self.roster.providers().await.into_iter();
         let mut stops: JoinSet<()> =
             providers.map(|provider| async move { provider.shutdown().await }).collect();

@@ -17,8 +17,8 @@ use loir::{
 };
 
 /// Counted, so that a filter that matches nothing is noticed.
-const INVALID: usize = 50;
-const VALID: usize = 11;
+const INVALID: usize = 51;
+const VALID: usize = 12;
 const SHIPPED: [&str; 2] = ["loir.yaml", "production.yaml"];
 
 fn root() -> &'static Path {
@@ -320,6 +320,10 @@ fn a_secret_that_is_written_into_the_file_is_blanked_where_its_line_is_shown() {
     for text in [
         "registry: { type: memory, token: hunter2 }",
         "registry:\n  type: memory\n  api_key: 'hunter2'\n",
+        "hooks:\n  - { on: swep, webhook: 'https://x.test/hunter2' }",
+        "hooks:\n  - { on: sweep, preset: slak, url: 'https://x.test/hunter2' }",
+        "hooks:\n  - on: [\n    webhook: https://x.test/hunter2\n",
+        "hooks:\n  - preset: slack\n    url: https://x.test/hunter2\n    on: [\n",
         "providers:\n  - name: a\n    type: process\n    apps:\n      - { name: x, comand: [y], env: { A: hunter2 } }\n",
         "providers:\n  - name: a\n    type: process\n    apps:\n      - name: x\n        command: [y]\n        env: { A: [hunter2] }\n",
         "state_dir: [redis://user:hunter2@host/0]",

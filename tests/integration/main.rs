@@ -24,6 +24,7 @@ mod fleet_faults;
 mod formation;
 mod heroku;
 mod holding;
+mod hooks;
 mod listing;
 mod model;
 mod origin;

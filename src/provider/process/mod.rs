@@ -40,6 +40,7 @@ mod output;
 mod port;
 
 use child::Child;
+pub(crate) use child::INHERITED;
 pub use config::{ProcessApp, ProcessConfig, configure, schema};
 use keeper::Keeper;
 use port::Port;
