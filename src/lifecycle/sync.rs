@@ -8,9 +8,7 @@ use std::{
 
 use tokio::{task::JoinSet, time::Instant};
 
-use super::{
-    Cause, Claim, Event, Groups, Known, Lifecycle, ManagedApp, Settings, Slept, Step, cell::NotIdle,
-};
+use super::{Cause, Claim, Event, Known, Lifecycle, ManagedApp, Settings, Slept, Step, cell::NotIdle};
 use crate::{
     app::{AppId, AppState, AppStatus, Endpoint, Timeouts},
     clock::Millis,
@@ -242,7 +240,7 @@ impl Lifecycle {
             ruling.schedule.is_some() || ruling.limits.awake_per_day.is_some()
         };
         self.ruled.store(Arc::new(apps.values().filter(is_ruled).cloned().collect()));
-        self.groups.store(Arc::new(Groups::of(apps.values())));
+        self.regroup(apps.values());
         self.apps.store(Arc::new(apps));
     }
 
