@@ -30,6 +30,9 @@ pub struct Entry {
     pub took: Option<u64>,
     /// The gateway that saw it.
     pub gateway: Arc<str>,
+    /// What the provider calls what it did about it, where it has a name for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<Arc<str>>,
 }
 
 impl From<&Happening> for Entry {
@@ -47,6 +50,7 @@ impl From<&Happening> for Entry {
             run: happening.run.as_ref().map(|run| run.id.clone()),
             took,
             gateway: happening.gateway.clone(),
+            operation: happening.operation.clone(),
         }
     }
 }
