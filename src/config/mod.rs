@@ -8,6 +8,7 @@
 //! | `interpolate` | `${NAME}` from the environment |
 //! | `scalar` | values of one word: names, hosts, ports, addresses, networks |
 //! | `manage` | which apps are looked after |
+//! | `history` | where events are kept, and for how long |
 //! | `units` | durations and sizes |
 //! | `validate` | from typed to needed |
 //! | `show` | `loir config show`: what is needed, as YAML again, without secrets |
@@ -25,6 +26,7 @@ use crate::{
 };
 
 mod file;
+pub mod history;
 pub mod interpolate;
 pub mod manage;
 pub mod problem;
@@ -36,6 +38,7 @@ pub mod units;
 pub mod validate;
 pub mod yaml;
 
+pub use history::HistoryConfig;
 pub use interpolate::Environment;
 pub use manage::{Manage, Pattern};
 use problem::Problems;
@@ -74,6 +77,8 @@ pub struct Config {
     pub apps: Vec<SharedApp>,
     /// What holds for which apps.
     pub rules: Arc<Rules>,
+    /// Where events are kept, and for how long.
+    pub history: HistoryConfig,
 }
 
 /// An app that exists in several places and has one name: `apps` in the file.
