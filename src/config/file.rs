@@ -6,6 +6,7 @@ use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
     AccessLog,
+    history::History,
     hooks::TypedHook,
     manage::Pattern,
     scalar::{Count, HostName, Label, Listen, Networks, Threads},
@@ -38,6 +39,8 @@ pub(super) struct File {
     pub apps: Option<Vec<Located<SharedApp>>>,
     /// What is done when apps are started or stopped: commands and webhooks. Default: nothing.
     pub hooks: Option<Vec<Located<TypedHook>>>,
+    /// Where events are kept, and for how long.
+    pub history: Option<Located<History>>,
 }
 
 /// Which apps are woken and stopped. The others are proxied while they run, and else left alone.

@@ -10,6 +10,7 @@
 //! | `command` | a program and its arguments |
 //! | `hooks` | what is done when apps are started or stopped |
 //! | `manage` | which apps are looked after |
+//! | `history` | where events are kept, and for how long |
 //! | `units` | durations and sizes |
 //! | `validate` | from typed to needed |
 //! | `show` | `loir config show`: what is needed, as YAML again, without secrets |
@@ -29,6 +30,7 @@ use crate::{
 
 pub(crate) mod command;
 mod file;
+pub mod history;
 mod hooks;
 pub mod interpolate;
 pub mod manage;
@@ -41,6 +43,7 @@ pub mod units;
 pub mod validate;
 pub mod yaml;
 
+pub use history::HistoryConfig;
 pub use interpolate::Environment;
 pub use manage::{Manage, Pattern};
 use problem::Problems;
@@ -81,6 +84,8 @@ pub struct Config {
     pub rules: Arc<Rules>,
     /// What is done when apps are started or stopped.
     pub hooks: Vec<Hook>,
+    /// Where events are kept, and for how long.
+    pub history: HistoryConfig,
 }
 
 /// An app that exists in several places and has one name: `apps` in the file.

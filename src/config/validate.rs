@@ -12,6 +12,7 @@ use super::{
     AccessLog, Config, Limits, Manage, Pattern, ProviderEntry, RegistryEntry, Server, ServerTimeouts,
     SharedApp,
     file::{self, File},
+    history,
     interpolate::Environment,
     problem::{At, Problems, suggest},
     scalar::{HostName, Label, Listen, Scalar},
@@ -79,6 +80,7 @@ pub fn validate(
         apps,
         rules: Arc::default(),
         hooks,
+        history: history::validate(file.history, state_dir.is_some(), problems),
     };
     Checked {
         config,
