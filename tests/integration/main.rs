@@ -40,6 +40,7 @@ mod reload;
 mod restart;
 mod shutdown;
 mod sleep;
+mod systemd;
 mod telling;
 mod wake;
 
