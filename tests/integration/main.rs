@@ -19,6 +19,7 @@ mod bad_input;
 mod cell;
 mod clever_cloud;
 mod config;
+mod deployment;
 mod fleet;
 mod fleet_faults;
 mod formation;
