@@ -98,7 +98,9 @@ impl Message {
             Phase::Sweep => (ASLEEP, "asleep", Some(1_000)),
         };
         let cause = match phase {
-            Phase::BeforeStart | Phase::AfterStart | Phase::WakeFailed => Cause::Gateway,
+            Phase::BeforeStart | Phase::AfterStart | Phase::WakeFailed => {
+                Cause::Request { id: "example".into(), client: None, agent: "".into() }
+            }
             _ => Cause::Idle { rule: None },
         };
         let run = Some(format!("{:016x}", fastrand::u64(..)).into());

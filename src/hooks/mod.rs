@@ -264,12 +264,12 @@ impl Witness for Hooks {
 
 /// Whether the gateway has done it by itself, or would have.
 fn is_of_a_sweep(happening: &Happening) -> bool {
-    match (&happening.event, happening.cause()) {
-        (Event::WouldSleep(_), _) => true,
-        (
-            Event::Asleep(_),
-            Cause::Idle { .. } | Cause::Schedule { .. } | Cause::Group { .. } | Cause::Limit { .. },
-        ) => true,
+    match &happening.event {
+        Event::WouldSleep(_) => true,
+        Event::Asleep(_) => matches!(
+            happening.cause(),
+            Cause::Idle { .. } | Cause::Schedule { .. } | Cause::Group { .. } | Cause::Limit { .. }
+        ),
         _ => false,
     }
 }

@@ -9,6 +9,7 @@
 //! | `load` | from a text to a plan |
 //! | `logging` | log lines |
 //! | `health` | `loir healthcheck` |
+//! | `notify` | what systemd is told |
 //! | `online` | `loir check --online` |
 //! | `upkeep` | `loir registry dump`, `restore`, `repair` |
 //!
@@ -30,6 +31,7 @@ use tokio::{
 mod health;
 pub mod load;
 pub mod logging;
+mod notify;
 mod online;
 mod recollection;
 mod roster;
@@ -137,18 +139,24 @@ async fn serve(
     };
     log::info!("listening on {}", running.address());
     ready(running.address());
+    notify::ready(&format!("listening on {}", running.address()));
+    let _pings = notify::watchdog(edge.handle().clone());
     while let Wish::Reload = signals.next().await {
-        match reload() {
+        notify::reloading();
+        let status = match reload() {
             Ok(plan) => tokio::select! {
-                () = running.reload(plan) => {}
+                () = running.reload(plan) => "the configuration is reloaded",
                 // What is left of the reload does not matter any more.
                 () = signals.end() => break,
             },
             Err(problems) => {
-                log::error!("the configuration is not reloaded and the old one stays:\n{problems}")
+                log::error!("the configuration is not reloaded and the old one stays:\n{problems}");
+                "the configuration has problems, and the old one stays: see the log"
             }
-        }
+        };
+        notify::ready(status);
     }
+    notify::stopping();
     tokio::select! {
         () = running.end() => ExitCode::SUCCESS,
         // Somebody is in a hurry. The keeper ends the children.

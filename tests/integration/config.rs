@@ -19,7 +19,7 @@ use loir::{
 /// Counted, so that a filter that matches nothing is noticed.
 const INVALID: usize = 51;
 const VALID: usize = 12;
-const SHIPPED: [&str; 2] = ["loir.yaml", "production.yaml"];
+const SHIPPED: [&str; 3] = ["loir.yaml", "paas.yaml", "production.yaml"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -145,7 +145,17 @@ fn every_configuration_that_is_shipped_loads() {
     assert!(SHIPPED.iter().all(|shipped| names.contains(shipped)), "{names:?}");
     for (path, text) in &files {
         assert!(text.starts_with("# yaml-language-server: $schema=./schema.json\n"), "{}", path.display());
-        shown_loads_again(path, text, &Environment::default());
+        // What a platform gives to the gateway that runs on it.
+        let platform = [
+            ("LOIR_DOMAIN", "apps.example.com"),
+            ("REDIS_URL", "redis://localhost"),
+            ("SCALINGO_API_TOKEN", "hunter2"),
+        ];
+        let env = match path.ends_with("paas.yaml") {
+            true => Environment::from_iter(platform),
+            false => Environment::default(),
+        };
+        shown_loads_again(path, text, &env);
     }
 }
 

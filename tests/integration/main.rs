@@ -19,6 +19,7 @@ mod bad_input;
 mod cell;
 mod clever_cloud;
 mod config;
+mod deployment;
 mod fleet;
 mod fleet_faults;
 mod formation;
@@ -40,6 +41,7 @@ mod reload;
 mod restart;
 mod shutdown;
 mod sleep;
+mod systemd;
 mod telling;
 mod wake;
 
