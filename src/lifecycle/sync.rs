@@ -82,6 +82,7 @@ impl Lifecycle {
                         self.happened_to(&id, Event::LeftAlone(reason));
                     }
                     app.know(news);
+                    self.deployed(&app, info.deployed_at);
                     self.listed(&app, &info.status, asked).await;
                     if !known.contains_key(&id) {
                         back.push(app.clone());
@@ -231,6 +232,13 @@ impl Lifecycle {
             self.leave(app, provider.list_every().is_none());
         }
         self.set_apps(stay);
+    }
+
+    /// A deployment counts as activity, whenever it is heard of.
+    fn deployed(&self, app: &ManagedApp, at: Option<u64>) {
+        if let Some(ago) = at.and_then(|at| self.clock.unix_millis().checked_sub(at)) {
+            app.cell.touch(self.clock.now().before(Duration::from_millis(ago)));
+        }
     }
 
     /// These are the apps from now on.
