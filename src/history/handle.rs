@@ -7,7 +7,10 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Notify, RwLock, broadcast};
+use tokio::{
+    sync::{Notify, RwLock, broadcast},
+    task::JoinHandle,
+};
 
 use super::{
     Answer, Entry, Gap, HISTORIES, HistoryContext, Hour, Query, Store, StoreError, Tally, tally::HOUR,
@@ -28,7 +31,18 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What everybody tells and asks. Cheap to clone; all clones are one.
 #[derive(Clone)]
-pub struct History(Arc<Inner>);
+pub struct History(
+    Arc<Inner>,
+    #[expect(dead_code, reason = "ends the writer with the last clone")] Arc<Writer>,
+);
+
+struct Writer(JoinHandle<()>);
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
 
 pub(super) struct Inner {
     waiting: Mutex<Waiting>,
@@ -70,8 +84,8 @@ impl History {
             config: ArcSwap::from_pointee(config),
             lifecycle: OnceLock::new(),
         });
-        tokio::spawn(writer::run(inner.clone()));
-        Self(inner)
+        let writer = Writer(tokio::spawn(writer::run(inner.clone())));
+        Self(inner, Arc::new(writer))
     }
 
     /// Whose apps these are. From now on they are looked at once a minute, by [`watch`](Self::watch).
@@ -84,11 +98,12 @@ impl History {
         self.0.store.name()
     }
 
-    /// How long events and hours are kept from now on.
-    pub fn configure(&self, config: &HistoryConfig) {
+    /// How long events and hours are kept from now on. The rest of a configuration needs a restart; what is in effect is returned.
+    pub fn configure(&self, wanted: &HistoryConfig) -> HistoryConfig {
         let mut next = HistoryConfig::clone(&self.0.config.load());
-        (next.retention, next.rollup_retention) = (config.retention, config.rollup_retention);
-        self.0.config.store(Arc::new(next));
+        (next.retention, next.rollup_retention) = (wanted.retention, wanted.rollup_retention);
+        self.0.config.store(Arc::new(next.clone()));
+        next
     }
 
     /// How the store does, and what was lost because of it.

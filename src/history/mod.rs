@@ -28,9 +28,12 @@ use crate::{
 pub mod entry;
 mod handle;
 pub mod memory;
+pub mod pack;
 pub mod postgres;
 pub mod query;
 mod sampler;
+mod sql;
+pub mod sqlite;
 pub mod tally;
 mod waiting;
 mod writer;
@@ -52,6 +55,14 @@ pub struct Batch {
     pub entries: Vec<Arc<Entry>>,
     /// What is to be added to the hour that begins then (milliseconds since 1970) of an app.
     pub tallies: Vec<(AppId, u64, Tally)>,
+}
+
+impl Batch {
+    /// When the last thing in it happened: milliseconds since 1970.
+    pub fn at(&self) -> u64 {
+        let entries = self.entries.iter().map(|entry| entry.at);
+        entries.chain(self.tallies.iter().map(|(_, hour, _)| *hour)).max().unwrap_or(0)
+    }
 }
 
 /// Why a store did not do what it was asked.
@@ -111,8 +122,20 @@ pub struct HistoryKind {
 }
 
 /// Every type of store.
-pub const HISTORIES: &[HistoryKind] = &[HistoryKind {
-    name: "memory",
-    summary: "the latest events and the hours of each app, gone when the gateway ends",
-    open: |_, _| Arc::new(memory::Memory::default()),
-}];
+pub const HISTORIES: &[HistoryKind] = &[
+    HistoryKind {
+        name: "memory",
+        summary: "the latest events and the hours of each app, gone when the gateway ends",
+        open: |_, _| Arc::new(memory::Memory::default()),
+    },
+    HistoryKind {
+        name: "sqlite",
+        summary: "a file of this gateway's own",
+        open: |config, context| Arc::new(sqlite::SqliteStore::open(config, context)),
+    },
+    HistoryKind {
+        name: "postgres",
+        summary: "a database that several gateways may share",
+        open: |config, _| Arc::new(postgres::PostgresStore::open(config)),
+    },
+];

@@ -25,6 +25,7 @@ use crate::{
     app::AppId,
     clock::Clock,
     config::Config,
+    history::{History, HistoryContext},
     hooks::Hooks,
     lifecycle::{HoldLimits, Lifecycle, ListNews, Surroundings, Sweeper, event, resolver::Resolver},
     provider::{ProviderError, ProviderEvent},
@@ -34,6 +35,9 @@ use crate::{
 
 /// Tries of one request to reach an app, the first included. More would only hide a broken app.
 const TRIES: usize = 2;
+
+/// How long the end waits for a store of the history that does not answer.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// What a gateway is given to run with.
 pub struct Gear {
@@ -80,6 +84,7 @@ pub struct Running {
     registry: Arc<dyn RegistryConfig>,
     gateway: Gateway,
     lifecycle: Arc<Lifecycle>,
+    history: History,
     roster: Roster,
     hooks: Hooks,
     shutdown: watch::Sender<bool>,
@@ -95,7 +100,9 @@ impl Running {
         let Plan { config, registry: options, providers: entries, .. } = plan;
         let context =
             RegistryContext { state_dir: absolute(config.state_dir.clone()), clock: gear.clock.clone() };
+        let kept = HistoryContext { state_dir: context.state_dir.clone() };
         let registry = options.open(context)?;
+        let history = History::open(config.history.clone(), &kept, gear.clock.clone());
         if let Some(fleet) = registry.fleet() {
             // Who leads lists first, and the others take that list.
             fleet.tried().await;
@@ -119,9 +126,10 @@ impl Running {
             clock: gear.clock.clone(),
             tasks,
             limits,
-            witnesses: vec![Arc::new(event::Log), Arc::new(hooks.clone())],
+            witnesses: vec![Arc::new(event::Log), Arc::new(history.clone()), Arc::new(hooks.clone())],
             guard: Arc::new(hooks.clone()),
         })?;
+        history.attach(&lifecycle);
         let gateway = Gateway::new(lifecycle.clone(), gear.clock.clone(), config.server.clone())?;
         let (events, happened) = mpsc::unbounded_channel();
         let (shutdown, watch) = watch::channel(false);
@@ -142,6 +150,7 @@ impl Running {
             registry: options,
             gateway,
             lifecycle: lifecycle.clone(),
+            history: history.clone(),
             roster,
             hooks,
             shutdown,
@@ -153,6 +162,7 @@ impl Running {
         running.services.push(tokio::spawn(async move { addresses.refresh_addresses().await }));
         running.services.push(tokio::spawn(listen_to_providers(lifecycle.clone(), happened)));
         running.services.push(tokio::spawn(lifecycle.clone().tell_what_is_used()));
+        running.services.push(tokio::spawn(history.watch()));
         let (sweeper, seen) = (Sweeper(lifecycle), watch.clone());
         running.services.push(tokio::spawn(async move { sweeper.start(seen).await }));
         running.services.push(gear.edge.spawn(service(watch)));
@@ -174,6 +184,11 @@ impl Running {
         &self.hooks
     }
 
+    /// What has happened.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
     /// How many clients are connected.
     pub fn open_connections(&self) -> usize {
         self.open.count()
@@ -190,6 +205,7 @@ impl Running {
         next.server.threads = self.config.server.threads;
         next.state_dir = self.config.state_dir.clone();
         next.registry = self.config.registry.clone();
+        next.history = self.history.configure(&next.history);
         self.config = next;
         self.gateway.set_settings(self.config.server.clone());
         self.lifecycle.set_limits(hold_limits(&self.config));
@@ -232,6 +248,7 @@ impl Running {
             self.lifecycle.hand_over().await;
             fleet.leave().await;
         }
+        self.history.flush(LAST_WORDS).await;
         self.gateway.flush_access_log();
         log::info!("done");
     }
@@ -250,6 +267,7 @@ impl Running {
             ("server.threads", old.server.threads != new.server.threads),
             ("state_dir", old.state_dir != new.state_dir),
             ("registry", self.registry.differs(registry)),
+            ("history", old.history.differs(&new.history)),
         ]
         .into_iter()
         .filter_map(|(what, differs)| differs.then_some(what))

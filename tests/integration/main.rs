@@ -24,6 +24,7 @@ mod fleet;
 mod fleet_faults;
 mod formation;
 mod heroku;
+mod history;
 mod holding;
 mod hooks;
 mod listing;
