@@ -14,6 +14,7 @@
 //! | [`registry`] | what is remembered of apps: the trait, the `REGISTRIES` table, one file for each |
 //! | [`server`] | the composition root: the only room that sees every other room |
 //! | [`cli`] | the command line |
+//! | [`credentials`] | tokens, signed links, failed attempts: who may do what |
 //! | [`demo`] | `loir demo`: a gateway with three sleepy apps and nothing to configure |
 //!
 //! Dependencies point downward only:
@@ -28,6 +29,7 @@ pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod credentials;
 pub mod demo;
 pub mod history;
 pub mod lifecycle;

@@ -35,6 +35,8 @@ pub(super) struct File {
     pub manage: Option<Manage>,
     /// Apps that exist in several places and have one name.
     pub apps: Option<Vec<Located<SharedApp>>>,
+    /// Where operators ask and act, and who may.
+    pub admin: Option<super::admin::Typed>,
 }
 
 /// Which apps are woken and stopped. The others are proxied while they run, and else left alone.

@@ -6,6 +6,7 @@
 //! | `file` | what was typed: one struct for each block of the YAML, unknown keys refused |
 //! | `yaml` | the YAML as a tree that knows where each value stands, and serde over that tree |
 //! | `interpolate` | `${NAME}` from the environment |
+//! | `admin` | the admin side: where, and who may |
 //! | `scalar` | values of one word: names, hosts, ports, addresses, networks |
 //! | `manage` | which apps are looked after |
 //! | `units` | durations and sizes |
@@ -24,6 +25,7 @@ use crate::{
     routing::Rules,
 };
 
+pub mod admin;
 mod file;
 pub mod interpolate;
 pub mod manage;
@@ -36,6 +38,7 @@ pub mod units;
 pub mod validate;
 pub mod yaml;
 
+pub use admin::Admin;
 pub use interpolate::Environment;
 pub use manage::{Manage, Pattern};
 use problem::Problems;
@@ -74,6 +77,8 @@ pub struct Config {
     pub apps: Vec<SharedApp>,
     /// What holds for which apps.
     pub rules: Arc<Rules>,
+    /// Where operators ask and act.
+    pub admin: Admin,
 }
 
 /// An app that exists in several places and has one name: `apps` in the file.

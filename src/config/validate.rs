@@ -74,6 +74,12 @@ pub fn validate(
         manage: manage(file.manage.unwrap_or_default()),
         apps,
         rules: Arc::default(),
+        admin: super::admin::admin(
+            file.admin.unwrap_or_default(),
+            listen.value,
+            state_dir.is_some(),
+            problems,
+        ),
     };
     Checked { config, shared, listen, domains, state_dir: state_dir.map(|dir| dir.written), names }
 }

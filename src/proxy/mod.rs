@@ -65,6 +65,7 @@ use crate::{
     app::{AppState, Author},
     clock::Clock,
     config::{self, Server},
+    credentials::Credentials,
     lifecycle::{Admission, Cause, Demand, Lifecycle, Replicas},
     routing::RouteTable,
 };
@@ -83,6 +84,7 @@ struct Inner {
     streams: reserved::EventStreams,
     draining: Draining,
     via: forward::Via,
+    credentials: Arc<Credentials>,
 }
 
 /// The gateway cannot be built.
@@ -98,7 +100,12 @@ pub enum GatewayError {
 
 impl Gateway {
     /// A gateway without routes.
-    pub fn new(lifecycle: Arc<Lifecycle>, clock: Clock, settings: Server) -> Result<Self, GatewayError> {
+    pub fn new(
+        lifecycle: Arc<Lifecycle>,
+        clock: Clock,
+        settings: Server,
+        credentials: Arc<Credentials>,
+    ) -> Result<Self, GatewayError> {
         Ok(Self(Arc::new(Inner {
             lifecycle,
             clock,
@@ -109,6 +116,7 @@ impl Gateway {
             streams: reserved::EventStreams::default(),
             draining: Draining::default(),
             via: forward::Via::new(),
+            credentials,
         })))
     }
 
@@ -130,6 +138,11 @@ impl Gateway {
     /// The clock it lives by.
     pub fn clock(&self) -> &Clock {
         &self.0.clock
+    }
+
+    /// Tokens and signed links: who may wake what is not for everybody to wake.
+    pub fn credentials(&self) -> &Arc<Credentials> {
+        &self.0.credentials
     }
 
     /// Writes what the access log still holds. For whoever ends the gateway, once it has.

@@ -25,6 +25,7 @@ use crate::{
     app::AppId,
     clock::Clock,
     config::Config,
+    credentials::Credentials,
     lifecycle::{HoldLimits, Lifecycle, ListNews, Surroundings, Sweeper, event, guard, resolver::Resolver},
     provider::{ProviderError, ProviderEvent},
     proxy::{Edge, Gateway, GatewayError, OpenConnections},
@@ -61,6 +62,9 @@ pub enum StartError {
         /// Why.
         error: ProviderError,
     },
+    /// The key of signed links or the first token cannot be kept.
+    #[error("what the admin side keeps cannot be used: {0}")]
+    Credentials(std::io::Error),
     /// The proxy cannot be built.
     #[error(transparent)]
     Gateway(#[from] GatewayError),
@@ -109,7 +113,15 @@ impl Running {
             witnesses: vec![Arc::new(event::Log)],
             guard: Arc::new(guard::Unguarded),
         })?;
-        let gateway = Gateway::new(lifecycle.clone(), gear.clock.clone(), config.server.clone())?;
+        let credentials = Credentials::open(&config.admin, absolute(config.state_dir.clone()).as_deref());
+        let (credentials, first_token) = credentials.map_err(StartError::Credentials)?;
+        let credentials = Arc::new(credentials);
+        let gateway =
+            Gateway::new(lifecycle.clone(), gear.clock.clone(), config.server.clone(), credentials.clone())?;
+        if let Some(token) = first_token {
+            // Once, and nowhere else: not in the log, which is kept.
+            eprintln!("loir: a token for the admin side, shown only now: {token}");
+        }
         let (events, happened) = mpsc::unbounded_channel();
         let (shutdown, watch) = watch::channel(false);
         let (service, open) = edge(&gateway, listener, address, config.server.threads)?;
@@ -174,6 +186,9 @@ impl Running {
         self.config = next;
         self.gateway.set_settings(self.config.server.clone());
         self.lifecycle.set_limits(hold_limits(&self.config));
+        if let Err(error) = self.gateway.credentials().configure(&self.config.admin) {
+            log::error!("the tokens of the admin side stay as they were: {error}");
+        }
 
         for (name, error) in self.roster.take(self.config.clone(), entries).await {
             log::error!("provider {name} cannot be used: {error}");
