@@ -6,6 +6,7 @@ use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
     AccessLog,
+    history::History,
     manage::Pattern,
     scalar::{Count, HostName, Label, Listen, Networks, Threads},
     units::{Period, PositivePeriod, Size},
@@ -35,6 +36,8 @@ pub(super) struct File {
     pub manage: Option<Manage>,
     /// Apps that exist in several places and have one name.
     pub apps: Option<Vec<Located<SharedApp>>>,
+    /// Where events are kept, and for how long.
+    pub history: Option<Located<History>>,
     /// Where operators ask and act, and who may.
     pub admin: Option<super::admin::Typed>,
 }

@@ -9,6 +9,7 @@
 //! | `admin` | the admin side: where, and who may |
 //! | `scalar` | values of one word: names, hosts, ports, addresses, networks |
 //! | `manage` | which apps are looked after |
+//! | `history` | where events are kept, and for how long |
 //! | `units` | durations and sizes |
 //! | `validate` | from typed to needed |
 //! | `show` | `loir config show`: what is needed, as YAML again, without secrets |
@@ -27,6 +28,7 @@ use crate::{
 
 pub mod admin;
 mod file;
+pub mod history;
 pub mod interpolate;
 pub mod manage;
 pub mod problem;
@@ -39,6 +41,7 @@ pub mod validate;
 pub mod yaml;
 
 pub use admin::Admin;
+pub use history::HistoryConfig;
 pub use interpolate::Environment;
 pub use manage::{Manage, Pattern};
 use problem::Problems;
@@ -77,6 +80,8 @@ pub struct Config {
     pub apps: Vec<SharedApp>,
     /// What holds for which apps.
     pub rules: Arc<Rules>,
+    /// Where events are kept, and for how long.
+    pub history: HistoryConfig,
     /// Where operators ask and act.
     pub admin: Admin,
 }

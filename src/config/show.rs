@@ -58,6 +58,7 @@ pub fn show(
     if !checked.shared.is_empty() {
         shown["apps"] = checked.shared.clone().into();
     }
+    shown["history"] = config.history.show();
     shown["admin"] = config.admin.show();
     let entries = config.providers.iter().zip(&checked.names).zip(options);
     let entries = entries.map(|((entry, name), options)| {

@@ -12,6 +12,7 @@ use super::{
     AccessLog, Config, Limits, Manage, Pattern, ProviderEntry, RegistryEntry, Server, ServerTimeouts,
     SharedApp,
     file::{self, File},
+    history,
     interpolate::Environment,
     problem::{At, Problems, suggest},
     scalar::{HostName, Label, Listen, Scalar},
@@ -74,6 +75,7 @@ pub fn validate(
         manage: manage(file.manage.unwrap_or_default()),
         apps,
         rules: Arc::default(),
+        history: history::validate(file.history, state_dir.is_some(), problems),
         admin: super::admin::admin(
             file.admin.unwrap_or_default(),
             listen.value,

@@ -324,6 +324,11 @@ impl ManagedApp {
         self.progress.subscribe()
     }
 
+    /// When it was last used, or came up.
+    pub fn last_activity(&self) -> Millis {
+        self.cell.last_activity()
+    }
+
     /// Requests being proxied to it right now.
     pub fn in_flight(&self) -> u64 {
         self.cell.in_flight()
