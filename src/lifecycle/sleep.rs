@@ -8,7 +8,8 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    Cause, Event, Lifecycle, ManagedApp, Step, cell::NotIdle, fail_point::fail_point, lease::held_since,
+    Cause, Event, Lifecycle, ManagedApp, Step, cell::NotIdle, event::moment, fail_point::fail_point,
+    lease::held_since,
 };
 use crate::{
     app::{AppState, AppStatus},
@@ -56,6 +57,9 @@ impl Lifecycle {
         if let Some(reason) = app.left_alone() {
             return Slept::Kept(reason.to_string());
         }
+        if let Some(pinned) = self.pinned(app, &cause) {
+            return pinned;
+        }
         if self.is_still_used(app) {
             return Slept::Kept("somebody still uses it under an earlier entry or name".into());
         }
@@ -73,6 +77,12 @@ impl Lifecycle {
         }
     }
 
+    /// Whether it is pinned, and so stays. One that was taken out of the configuration does not.
+    fn pinned(&self, app: &ManagedApp, cause: &Cause) -> Option<Slept> {
+        let until = app.ruled.pinned(self.clock.unix_millis()).filter(|_| *cause != Cause::Gateway)?;
+        Some(Slept::Kept(format!("it is pinned until {}", moment(until))))
+    }
+
     async fn put_to_sleep(self: &Arc<Self>, app: &Arc<ManagedApp>, idle: Duration, cause: Cause) -> Slept {
         // From the first change to the last: whoever else holds the order never meets `Stopping`.
         let _order = app.order.lock().await;
@@ -80,10 +90,14 @@ impl Lifecycle {
         if self.fleet().is_some_and(|fleet| !fleet.may_stop()) {
             return Slept::Kept(BLIND.into());
         }
+        if let Some(pinned) = self.pinned(app, &cause) {
+            return pinned;
+        }
         app.wanted_elsewhere.store(false, Ordering::SeqCst);
         if let Err(reason) = app.begin_stop(idle) {
             return Slept::NotIdle(reason);
         }
+        let meant = matches!(cause, Cause::Person { .. } | Cause::Limit { .. });
         app.begin_run(cause);
         let began = self.clock.now();
         if !idle.is_zero() {
@@ -92,6 +106,9 @@ impl Lifecycle {
         let slept = match self.stop(app, idle).await {
             Ok(()) => {
                 app.reach(None);
+                if meant {
+                    app.ruled.lay_down(self.clock.unix_millis());
+                }
                 self.happened(app, Event::Asleep(self.clock.now().since(began)));
                 app.turn(AppState::Stopping, AppState::Asleep, Step::Starting, None);
                 Slept::Yes
@@ -223,6 +240,7 @@ impl Lifecycle {
             biased;
             stopped = app.provider.stop(name, &formation, &turn) => {
                 fail_point("stop:stopped");
+                app.ruled.operates(turn.operation());
                 stopped.map_err(|error| Kept::Stopping(error.to_string()))
             }
             () = wanted_in_time(app, &turn) => Err(Kept::Wanted),

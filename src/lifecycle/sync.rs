@@ -8,7 +8,9 @@ use std::{
 
 use tokio::{task::JoinSet, time::Instant};
 
-use super::{Cause, Claim, Event, Known, Lifecycle, ManagedApp, Settings, Slept, Step, cell::NotIdle};
+use super::{
+    Cause, Claim, Event, Groups, Known, Lifecycle, ManagedApp, Settings, Slept, Step, cell::NotIdle,
+};
 use crate::{
     app::{AppId, AppState, AppStatus, Endpoint, Timeouts},
     clock::Millis,
@@ -152,7 +154,7 @@ impl Lifecycle {
             }
             self.leave(app, owned);
         }
-        self.apps.store(Arc::new(apps));
+        self.set_apps(apps);
         // What others did to an app while it was not among ours was not heard.
         for app in taken_in.into_iter().chain(back) {
             let latest = self.fleet().and_then(|fleet| fleet.known(&app.id));
@@ -230,7 +232,18 @@ impl Lifecycle {
             self.happened_to(id, Event::Removed);
             self.leave(app, provider.list_every().is_none());
         }
-        self.apps.store(Arc::new(stay));
+        self.set_apps(stay);
+    }
+
+    /// These are the apps from now on.
+    fn set_apps(&self, apps: HashMap<AppId, Arc<ManagedApp>>) {
+        let is_ruled = |app: &&Arc<ManagedApp>| {
+            let ruling = &app.settings().ruling;
+            ruling.schedule.is_some() || ruling.limits.awake_per_day.is_some()
+        };
+        self.ruled.store(Arc::new(apps.values().filter(is_ruled).cloned().collect()));
+        self.groups.store(Arc::new(Groups::of(apps.values())));
+        self.apps.store(Arc::new(apps));
     }
 
     async fn take_in(
@@ -279,7 +292,7 @@ impl Lifecycle {
             self.happened(&app, Event::LeftAlone(reason));
         }
         if boots {
-            self.begin_wake(&app, AppState::Asleep, || Cause::Gateway);
+            self.begin_wake(&app, AppState::Asleep, true, || Cause::Gateway);
         }
         if let Some(endpoint) = awake {
             app.reach(Some(self.reached(endpoint)));
@@ -416,7 +429,7 @@ async fn farewell(lifecycle: Arc<Lifecycle>, app: Arc<ManagedApp>) {
         if app.held() > 0 {
             continue;
         }
-        match lifecycle.sleep(&app, Duration::ZERO).await {
+        match lifecycle.sleep_because(&app, Duration::ZERO, Cause::Gateway).await {
             // Only the next look tells that nobody came while it was being stopped.
             Slept::NotIdle(NotIdle::State(AppState::Asleep | AppState::Failed)) => break,
             Slept::Yes | Slept::NotIdle(_) | Slept::Kept(_) => {}

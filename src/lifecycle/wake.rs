@@ -118,6 +118,7 @@ async fn claim(lifecycle: &Arc<Lifecycle>, app: &Arc<ManagedApp>, limit: Duratio
             // A registry that is away must not keep people from their app.
             Err(error) => {
                 log::warn!("{}: waking without the registry: {error}", app.id);
+                app.ruled.usage().woke(lifecycle.clock.unix_millis());
                 return Ok(Claim::Mine(None));
             }
         };
@@ -182,8 +183,9 @@ async fn start(
                 if let Some(run) = app.run() {
                     lifecycle.guard.before_start(app, &run).await?;
                 }
-                let start = app.provider.start(&app.id.name, formation.as_ref(), &turn);
-                start.await.map_err(|error| error.to_string())?
+                let started = app.provider.start(&app.id.name, formation.as_ref(), &turn).await;
+                app.ruled.operates(turn.operation());
+                started.map_err(|error| error.to_string())?
             }
         };
         app.reached_step(Step::Probing);

@@ -430,7 +430,7 @@ impl Gateway {
         let demand = audience::demand(request);
         let id = ctx.request_id(session).clone();
         let asker = || forward::asker(session, &ctx.settings);
-        if demand == Demand::Wake {
+        if demand != Demand::Observe {
             app.traffic().asked(self.0.clock.now(), asker);
         }
         Ok(self.0.lifecycle.admit(app, demand, || {
