@@ -21,7 +21,7 @@ use crate::{
     app::AppState,
     config::{scalar::Scalar, units::PositivePeriod},
     credentials::LINK_PARAMETER,
-    lifecycle::{Admission, Cause, Demand, ManagedApp, Refusal, Slept},
+    lifecycle::{Cause, ManagedApp, Refusal, Roused, Slept, cell::NotIdle},
 };
 
 /// Whoever asks for a stop waits so long for its end; it goes on all the same.
@@ -56,19 +56,13 @@ pub async fn wake(
     Path(named): Path<Named>,
 ) -> Result<Response, Problem> {
     let app = named.find(side.lifecycle())?;
-    match side.lifecycle().admit(&app, Demand::Wake, || cause(&person)) {
-        Admission::Forward(_) => Ok(Json(App::of(&app, &side)).into_response()),
-        Admission::Hold(_) => Ok(accepted(&app, &side)),
-        Admission::Refuse(refused) => match refused.reason {
-            Refusal::LeftAlone(reason) => Err(Problem::conflict(format!("{} is left alone: {reason}", app.id))),
-            Refusal::Failed(failure) => {
-                let wait = failure.retry_at.since(side.clock().now());
-                let detail = format!("{} has failed to start (reference {}), and is not tried again yet", app.id, failure.reference);
-                Err(Problem::conflict(detail).after(wait))
-            }
-            // It waits for nobody: it is under way, or it is as if it had not been asked for.
-            Refusal::TooManyHeld | Refusal::Resting(_) => Ok(accepted(&app, &side)),
-        },
+    match side.lifecycle().wake(&app, cause(&person)) {
+        Ok(Roused::Awake) => Ok(Json(App::of(&app, &side)).into_response()),
+        Ok(Roused::Begun | Roused::UnderWay) => Ok(accepted(&app, &side)),
+        Err(Refusal::LeftAlone(reason)) => {
+            Err(Problem::conflict(format!("{} is left alone: {reason}", app.id)))
+        }
+        Err(_) => Err(Problem::conflict(format!("{} cannot be woken now", app.id))),
     }
 }
 
@@ -88,14 +82,84 @@ pub async fn sleep(
         return Ok(Json(App::of(&app, &side)).into_response());
     }
     let (lifecycle, stopped) = (side.lifecycle().clone(), app.clone());
-    let stop = tokio::spawn(async move { lifecycle.sleep_because(&stopped, Duration::ZERO, cause(&person)).await });
+    let stop = tokio::spawn(async move { lifecycle.sleep_now(&stopped, cause(&person)).await });
     match tokio::time::timeout(PATIENCE, stop).await {
         Err(_) => Ok(accepted(&app, &side)),
         Ok(Ok(Slept::Yes)) => Ok(Json(App::of(&app, &side)).into_response()),
-        Ok(Ok(Slept::NotIdle(why))) => Err(Problem::conflict(format!("{} is not stopped: {why}", app.id))),
+        Ok(Ok(Slept::NotIdle(why))) => {
+            let why = match why {
+                NotIdle::State(state) => format!("it is {state}"),
+                NotIdle::InFlight(requests) => format!("{requests} requests are in flight"),
+                NotIdle::Recent(_) => "it was used just now".to_owned(),
+            };
+            Err(Problem::conflict(format!("{} is not stopped: {why}", app.id)))
+        }
         Ok(Ok(Slept::Kept(why))) => Err(Problem::conflict(format!("{} is not stopped: {why}", app.id))),
         Ok(Err(error)) => Err(Problem::conflict(format!("{} is not stopped: {error}", app.id))),
     }
+}
+
+/// Until when an app is not stopped.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Pin {
+    /// A duration from now, as `2h` or `7 days`.
+    #[schema(example = "2h")]
+    r#for: Option<String>,
+    /// In its place: a moment, as `2026-12-24T18:00:00Z`.
+    #[schema(example = "2099-12-24T18:00:00Z")]
+    until: Option<String>,
+}
+
+impl Pin {
+    /// In milliseconds since 1970.
+    fn until(&self, now: u64) -> Result<u64, Problem> {
+        let unfit = |detail: &str| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
+        match (&self.r#for, &self.until) {
+            (Some(long), None) => Ok(now.saturating_add(millis(period(long)?))),
+            (None, Some(until)) => {
+                let until: jiff::Timestamp =
+                    until.parse().map_err(|_| unfit("`until` is written as 2026-12-24T18:00:00Z"))?;
+                let until = u64::try_from(until.as_millisecond()).unwrap_or(0);
+                if until <= now { Err(unfit("`until` has passed already")) } else { Ok(until) }
+            }
+            _ => Err(unfit("say either `for` or `until`")),
+        }
+    }
+}
+
+/// Keeps an app from being stopped, until then. It is not woken by that.
+#[utoipa::path(post, path = "/v1/apps/{provider}/{name}/pin", tag = "apps", params(Named), request_body = Pin, responses(
+    (status = 200, body = App),
+    (status = 409, description = "it cannot be pinned now", body = problem::Body, content_type = "application/problem+json"),
+))]
+pub async fn pin(
+    Operator(person): Operator,
+    State(side): State<AdminSide>,
+    Path(named): Path<Named>,
+    problem::Json(pin): problem::Json<Pin>,
+) -> Result<Json<App>, Problem> {
+    let app = named.find(side.lifecycle())?;
+    let until = pin.until(side.clock().unix_millis())?;
+    let pinned = side.lifecycle().pin(&app, until, cause(&person)).await;
+    pinned.map_err(|error| Problem::conflict(format!("{} is not pinned: {error}", app.id)))?;
+    Ok(Json(App::of(&app, &side)))
+}
+
+/// Lets an app be stopped again. Whether it was pinned is all the same.
+#[utoipa::path(post, path = "/v1/apps/{provider}/{name}/unpin", tag = "apps", params(Named), responses(
+    (status = 200, body = App),
+    (status = 409, description = "it cannot be changed now", body = problem::Body, content_type = "application/problem+json"),
+))]
+pub async fn unpin(
+    Operator(person): Operator,
+    State(side): State<AdminSide>,
+    Path(named): Path<Named>,
+) -> Result<Json<App>, Problem> {
+    let app = named.find(side.lifecycle())?;
+    let unpinned = side.lifecycle().unpin(&app, cause(&person)).await;
+    unpinned.map_err(|error| Problem::conflict(format!("{} is as it was: {error}", app.id)))?;
+    Ok(Json(App::of(&app, &side)))
 }
 
 /// For how long.

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     app::{AppId, AppState},
     config::{Pattern, problem::suggest},
-    lifecycle::{Lifecycle, ManagedApp},
+    lifecycle::{Lifecycle, ManagedApp, Outlook},
 };
 
 /// An app as it is now.
@@ -47,6 +47,12 @@ pub struct App {
     /// What its latest failed start is found under in the log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+    /// Until when nobody stops it: wall-clock milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned_until: Option<u64>,
+    /// In how many milliseconds it would sleep, if nobody asks for it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sleeps_in: Option<u64>,
 }
 
 /// How an app is.
@@ -80,6 +86,10 @@ impl From<StateName> for AppState {
 impl App {
     /// As it is now.
     pub fn of(app: &ManagedApp, side: &AdminSide) -> Self {
+        Self::with(app, side, &side.lifecycle().outlook(app))
+    }
+
+    fn with(app: &ManagedApp, side: &AdminSide, outlook: &Outlook) -> Self {
         let progress = app.progress().borrow().clone();
         let (settings, clock) = (app.settings(), side.clock());
         let mut claims: Vec<_> = settings.hosts.iter().collect();
@@ -97,6 +107,8 @@ impl App {
             boot: progress.boots.last().copied().map(millis),
             left_alone: app.left_alone().map(|reason| reason.to_string()),
             failure: progress.failure.map(|failure| failure.reference.to_string()),
+            pinned_until: outlook.pinned_until,
+            sleeps_in: outlook.sleeps_in,
         }
     }
 }
@@ -125,7 +137,8 @@ impl Filter {
     fn fits(&self, app: &ManagedApp) -> bool {
         let contains = |text: &String| {
             let text = text.to_lowercase();
-            app.id.to_string().contains(&text) || app.settings().hosts.iter().any(|(host, _)| host.contains(&text))
+            app.id.to_string().contains(&text)
+                || app.settings().hosts.iter().any(|(host, _)| host.contains(&text))
         };
         self.state.is_none_or(|state| app.state() == state.into())
             && self.provider.as_deref().is_none_or(|provider| provider == &*app.id.provider)
@@ -162,16 +175,37 @@ impl Named {
         let apps = lifecycle.apps();
         apps.get(&id).cloned().ok_or_else(|| {
             let known: Vec<_> = apps.keys().map(ToString::to_string).collect();
-            let meant = suggest(&id.to_string(), known.iter().map(String::as_str)).map(|known| format!(": did you mean {known}?"));
+            let meant = suggest(&id.to_string(), known.iter().map(String::as_str))
+                .map(|known| format!(": did you mean {known}?"));
             let detail = format!("there is no app {id}{}", meant.unwrap_or_default());
             Problem::new(StatusCode::NOT_FOUND, detail)
         })
     }
 }
 
+/// An app, why it is as it is, and what becomes of it.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct Detail {
+    /// How it is.
+    #[serde(flatten)]
+    pub app: App,
+    /// Why it is awake and when it would sleep, in a sentence.
+    pub why: String,
+    /// The same in parts: what keeps it awake, who asked for it, what its schedule wants, which rule says what.
+    #[schema(value_type = Object)]
+    pub outlook: serde_json::Value,
+}
+
 /// One app: how it is, why it is awake, and when it will sleep.
-#[utoipa::path(get, path = "/v1/apps/{provider}/{name}", tag = "apps", params(Named), responses((status = 200, body = App)))]
-pub async fn one(_: Reader, State(side): State<AdminSide>, Path(named): Path<Named>) -> Result<Json<App>, Problem> {
+#[utoipa::path(get, path = "/v1/apps/{provider}/{name}", tag = "apps", params(Named), responses((status = 200, body = Detail)))]
+pub async fn one(
+    _: Reader,
+    State(side): State<AdminSide>,
+    Path(named): Path<Named>,
+) -> Result<Json<Detail>, Problem> {
     let app = named.find(side.lifecycle())?;
-    Ok(Json(App::of(&app, &side)))
+    let outlook = side.lifecycle().outlook(&app);
+    let why = outlook.to_string();
+    let app = App::with(&app, &side, &outlook);
+    Ok(Json(Detail { app, why, outlook: serde_json::to_value(outlook).unwrap_or_default() }))
 }

@@ -50,17 +50,22 @@ pub struct Person {
 const OF_PROXIES: [&str; 4] = ["x-forwarded-for", "forwarded", "x-real-ip", "via"];
 
 /// Lets a request in, with the [`Person`] who asks, or not.
-pub async fn guard(State((side, door)): State<(AdminSide, Door)>, mut request: Request, next: Next) -> Response {
+pub async fn guard(
+    State((side, door)): State<(AdminSide, Door)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let peer = request.extensions().get::<ConnectInfo<Peer>>().map(|info| info.0.0);
-    let mut response = match admit(&side, door, peer, request.headers(), request.uri().authority(), request.uri().path()) {
-        Ok(person) => {
-            if let Some(person) = person {
-                request.extensions_mut().insert(person);
+    let mut response =
+        match admit(&side, door, peer, request.headers(), request.uri().authority(), request.uri().path()) {
+            Ok(person) => {
+                if let Some(person) = person {
+                    request.extensions_mut().insert(person);
+                }
+                next.run(request).await
             }
-            next.run(request).await
-        }
-        Err(problem) => problem.into_response(),
-    };
+            Err(problem) => problem.into_response(),
+        };
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -76,7 +81,8 @@ fn admit(
     authority: Option<&Authority>,
     path: &str,
 ) -> Result<Option<Person>, Problem> {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).or(authority.map(Authority::as_str));
+    let host =
+        headers.get(header::HOST).and_then(|host| host.to_str().ok()).or(authority.map(Authority::as_str));
     if is_of_another_site(headers, host) {
         return Err(Problem::new(StatusCode::FORBIDDEN, "a page of another site may not ask this"));
     }
@@ -104,7 +110,9 @@ fn admit(
     }
     let refused = match door {
         Door::Edge => "under this host, nothing is said without a token",
-        Door::Own if side.credentials().are_configured() => "a token is needed: `Authorization: Bearer TOKEN`",
+        Door::Own if side.credentials().are_configured() => {
+            "a token is needed: `Authorization: Bearer TOKEN`"
+        }
         Door::Own if !is_direct(peer, headers) => "without a token, only this machine itself is answered",
         Door::Own if !host.is_some_and(is_local) => {
             // A page whose name leads to 127.0.0.1 all of a sudden is still a page of somebody else.
@@ -184,7 +192,9 @@ impl<S: Sync> FromRequestParts<S> for Administrator {
 
 fn person(parts: &Parts, at_least: Scope) -> Result<Person, Problem> {
     match parts.extensions.get::<Person>() {
-        None => Err(Problem::new(StatusCode::UNAUTHORIZED, "a token is needed: `Authorization: Bearer TOKEN`")),
+        None => {
+            Err(Problem::new(StatusCode::UNAUTHORIZED, "a token is needed: `Authorization: Bearer TOKEN`"))
+        }
         Some(person) if person.scope < at_least => {
             let (has, needs) = (person.scope.as_str(), at_least.as_str());
             let detail = format!("the token {} has the scope {has}, and this needs {needs}", person.name);
@@ -203,7 +213,15 @@ mod tests {
         for host in ["localhost", "LOCALHOST:9090", "127.0.0.1", "127.9.9.9:1", "[::1]", "[::1]:9090"] {
             assert!(is_local(host), "{host}");
         }
-        for host in ["", "example.com", "localhost.example.com", "127.0.0.1.example.com", "10.0.0.1", "[::2]:1", "0.0.0.0"] {
+        for host in [
+            "",
+            "example.com",
+            "localhost.example.com",
+            "127.0.0.1.example.com",
+            "10.0.0.1",
+            "[::2]:1",
+            "0.0.0.0",
+        ] {
             assert!(!is_local(host), "{host}");
         }
     }
@@ -211,9 +229,14 @@ mod tests {
     #[test]
     fn a_page_of_another_site_is_recognised() {
         let headers = |fields: &[(&'static str, &'static str)]| {
-            fields.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+            fields
+                .iter()
+                .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+                .collect()
         };
-        let other = |fields: &[(&'static str, &'static str)]| is_of_another_site(&headers(fields), Some("localhost:9090"));
+        let other = |fields: &[(&'static str, &'static str)]| {
+            is_of_another_site(&headers(fields), Some("localhost:9090"))
+        };
         assert!(!other(&[]));
         assert!(!other(&[("sec-fetch-site", "none")]));
         assert!(!other(&[("sec-fetch-site", "same-origin"), ("origin", "http://localhost:9090")]));
@@ -234,7 +257,10 @@ mod tests {
         assert!(is_direct(local, &HeaderMap::new()));
         assert!(!is_direct("192.0.2.1".parse().unwrap(), &HeaderMap::new()));
         for name in OF_PROXIES {
-            let headers = HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static("127.0.0.1"))]);
+            let headers = HeaderMap::from_iter([(
+                HeaderName::from_static(name),
+                HeaderValue::from_static("127.0.0.1"),
+            )]);
             assert!(!is_direct(local, &headers), "{name}");
         }
     }

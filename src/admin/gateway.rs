@@ -38,7 +38,11 @@ pub async fn config(_: Administrator, State(side): State<AdminSide>) -> Response
 ))]
 pub async fn reload(_: Administrator, State(side): State<AdminSide>) -> Result<StatusCode, Problem> {
     let (done, outcome) = oneshot::channel();
-    let nobody = || Problem::conflict("nobody reads the configuration here: the gateway ends, or was started without a file");
+    let nobody = || {
+        Problem::conflict(
+            "nobody reads the configuration here: the gateway ends, or was started without a file",
+        )
+    };
     side.0.parts.reloads.try_send(done).map_err(|refused| match refused {
         tokio::sync::mpsc::error::TrySendError::Full(_) => Problem::conflict("it is being read already"),
         tokio::sync::mpsc::error::TrySendError::Closed(_) => nobody(),
@@ -89,7 +93,8 @@ pub async fn ready(
         reader?;
     }
     let ends = *side.0.parts.shutdown.borrow();
-    let (status, word) = if ends { (StatusCode::SERVICE_UNAVAILABLE, "ending") } else { (StatusCode::OK, "ready") };
+    let (status, word) =
+        if ends { (StatusCode::SERVICE_UNAVAILABLE, "ending") } else { (StatusCode::OK, "ready") };
     let mut text = format!("{word}\n");
     if verbose {
         let lifecycle = side.lifecycle();
@@ -100,7 +105,10 @@ pub async fn ready(
         };
         let reload = if side.0.metrics.is_fine() { "ok" } else { "failed; the one before is in effect" };
         let apps = lifecycle.apps().len();
-        text = format!("{word}\nregistry: {registry}\nlast reload: {reload}\napps: {apps}\nheld requests: {}\n", lifecycle.held());
+        text = format!(
+            "{word}\nregistry: {registry}\nlast reload: {reload}\napps: {apps}\nheld requests: {}\n",
+            lifecycle.held()
+        );
     }
     Ok((status, text).into_response())
 }

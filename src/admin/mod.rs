@@ -9,8 +9,10 @@
 //! | `edge` | the same under `admin.host` |
 //! | `apps` | `/v1/apps`: which there are |
 //! | `acts` | wake, sleep, pin, unpin, wake-link |
+//! | `events` | `/v1/events`: what has happened, and what happens |
 //! | `gateway` | the configuration, a reload, whether all is well |
 //! | `metrics` | `/metrics` |
+//! | `counters` | what is counted of events |
 //! | `openapi` | the document that says all this to programs |
 //! | `problem` | what is answered when something is wrong |
 //!
@@ -24,23 +26,25 @@ use std::{
 
 use arc_swap::ArcSwap;
 use axum::{Router, extract::DefaultBodyLimit, middleware, routing};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 mod acts;
 mod apps;
+pub mod counters;
 mod door;
 pub mod edge;
+mod events;
 mod gateway;
 mod listener;
 pub mod metrics;
 pub mod openapi;
 mod problem;
 
+use counters::Counters;
 use door::{Door, Peer};
 use listener::Bounded;
-use metrics::Counters;
 
-use crate::{clock::Clock, config, credentials::Credentials, lifecycle::Lifecycle};
+use crate::{clock::Clock, config, credentials::Credentials, history::History, lifecycle::Lifecycle};
 
 /// No request has more to say.
 const LONGEST_BODY: usize = 64 << 10;
@@ -53,6 +57,7 @@ struct Inner {
     parts: Parts,
     settings: ArcSwap<Settings>,
     metrics: metrics::Reloads,
+    listeners: Arc<Semaphore>,
 }
 
 /// What it lives by.
@@ -63,6 +68,8 @@ pub struct Parts {
     pub credentials: Arc<Credentials>,
     /// The gateway's clock.
     pub clock: Clock,
+    /// What has happened.
+    pub history: History,
     /// What was counted of events.
     pub counters: Arc<Counters>,
     /// Whoever reads the configuration again, when it is asked for.
@@ -87,7 +94,12 @@ impl AdminSide {
     /// Answers nobody yet.
     pub fn new(parts: Parts, settings: Settings) -> Self {
         let settings = ArcSwap::from_pointee(settings);
-        Self(Arc::new(Inner { parts, settings, metrics: metrics::Reloads::default() }))
+        Self(Arc::new(Inner {
+            parts,
+            settings,
+            metrics: metrics::Reloads::default(),
+            listeners: Arc::new(Semaphore::new(events::LISTENERS)),
+        }))
     }
 
     /// Takes over what a reload has changed.
@@ -108,6 +120,10 @@ impl AdminSide {
         &self.0.parts.credentials
     }
 
+    fn history(&self) -> &History {
+        &self.0.parts.history
+    }
+
     fn clock(&self) -> &Clock {
         &self.0.parts.clock
     }
@@ -119,6 +135,10 @@ impl AdminSide {
             .route("/v1/apps/{provider}/{name}", routing::get(apps::one))
             .route("/v1/apps/{provider}/{name}/wake", routing::post(acts::wake))
             .route("/v1/apps/{provider}/{name}/sleep", routing::post(acts::sleep))
+            .route("/v1/apps/{provider}/{name}/pin", routing::post(acts::pin))
+            .route("/v1/apps/{provider}/{name}/unpin", routing::post(acts::unpin))
+            .route("/v1/events", routing::get(events::find))
+            .route("/v1/events/live", routing::get(events::live))
             .route("/v1/apps/{provider}/{name}/wake-link", routing::post(acts::wake_link))
             .route("/v1/config", routing::get(gateway::config))
             .route("/v1/reload", routing::post(gateway::reload))

@@ -47,6 +47,11 @@ pub struct Admin {
 }
 
 impl Admin {
+    /// Whether there is a way in.
+    pub fn is_on(&self) -> bool {
+        self.listen != Bind::Off || self.host.is_some()
+    }
+
     /// As YAML that loads again, without secrets.
     pub fn show(&self) -> Value {
         self.shown.clone()

@@ -78,7 +78,7 @@ impl Credentials {
             (None, None) => link::Key::random(),
         };
         let (first, print) = match state_dir {
-            Some(folder) => kept::first_token(folder, config.tokens.is_empty())?,
+            Some(folder) => kept::first_token(folder, config.tokens.is_empty() && config.is_on())?,
             None => (None, None),
         };
         let first = first.map(|hash| NamedToken { name: FIRST.into(), hash, scope: Scope::Admin });

@@ -122,6 +122,7 @@ pub struct Entry {
     pub gateway: Arc<str>,
     /// What the provider calls what it did about it, where it has a name for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub operation: Option<Arc<str>>,
 }
 
