@@ -1,9 +1,6 @@
 //! What people do by hand: wake an app, put it to sleep.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use super::{Cause, HoldLimits, Lifecycle, ManagedApp, Place, Refusal, Slept};
 use crate::app::AppState;
@@ -104,10 +101,5 @@ impl Lifecycle {
     /// milliseconds since 1970, and how long it was awake this day (UTC). Once, right after the start.
     pub fn recall_usage(&self, app: &ManagedApp, wakes: Vec<u64>, awake_today: Duration) {
         app.ruled.usage().recall(wakes, awake_today, self.clock.unix_millis());
-    }
-
-    /// Whether the latest wake of `app` was begun against its rules.
-    pub(super) fn was_insisted_on(app: &ManagedApp) -> bool {
-        app.ruled.insisted.load(Ordering::SeqCst)
     }
 }

@@ -162,8 +162,10 @@ pub struct HoldLimits {
 pub enum Demand {
     /// Somebody wants the app: it is woken, and the request counts as activity.
     Wake,
-    /// A person who was told that the app is kept asleep wants it all the same.
+    /// The same of a person who knows that the schedule keeps the app asleep, and has asked for it all the same.
     Insist,
+    /// Somebody wants the app and may not wake it: forwarded if it is awake, and activity then.
+    Use,
     /// A prefetch, a monitor, a favicon: forwarded if the app is awake, but no reason to wake or stay awake.
     Observe,
 }
@@ -210,14 +212,14 @@ pub enum Refusal {
     TooManyHeld,
     /// Its schedule keeps it asleep.
     Closed {
-        /// When it will be awake again, or may be woken: wall-clock milliseconds since 1970. `None` if that is not in sight.
+        /// When that ends, in milliseconds since 1970, if it does.
         opens: Option<u64>,
-        /// Whether a person may have it woken all the same: by [`Demand::Insist`].
+        /// Whether a person may wake it all the same.
         ask: bool,
     },
-    /// It was woken, or was awake, as often and as long as it may be.
+    /// It was woken often enough, or was awake long enough.
     Limited {
-        /// It may be woken after so long.
+        /// When it may be woken again.
         retry_after: Duration,
     },
     /// Whoever asks may not wake it.
@@ -430,7 +432,7 @@ impl Lifecycle {
             });
         }
         app.cell.leave(None);
-        if demand == Demand::Observe {
+        if matches!(demand, Demand::Observe | Demand::Use) {
             return Decision::Refuse(Refusal::Resting(state));
         }
         if let (AppState::Asleep | AppState::Failed, Some(reason)) = (state, app.left_alone()) {

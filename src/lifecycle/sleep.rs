@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     app::{AppState, AppStatus},
+    config::units,
     provider::{BeforeStop, Queue, Turn},
     registry::{Change, Fleet, RegistryError, fleet::Agreement},
 };
@@ -115,7 +116,11 @@ impl Lifecycle {
             }
             Err(kept) => {
                 // A full idle time passes before the next try.
-                app.cell.touch(self.clock.now());
+                let now = self.clock.now();
+                app.cell.touch(match kept {
+                    Kept::Fresh(ago) => now.before(ago),
+                    _ => now,
+                });
                 self.happened(app, Event::KeptAwake(kept.to_string()));
                 let to = match kept {
                     // What has become of it is in the record. Until that was read, nobody is let through.
@@ -149,12 +154,12 @@ impl Lifecycle {
         let mut basis = self.fleet().map(|_| begun.epoch);
         let lease = Mutex::new(sent);
         let outcome = tokio::select! {
-            outcome = self.agree_save_and_stop(app, &mut basis, &lease) => outcome,
+            outcome = self.agree_save_and_stop(app, idle, &mut basis, &lease) => outcome,
             () = self.keep_since(app, &lease) => Err(Kept::Off("this gateway was too slow, and another has it in hand")),
         };
         let change = match &outcome {
             Ok(()) => Change::Stopped,
-            Err(Kept::Wanted | Kept::Before(_)) => Change::AbortStop,
+            Err(Kept::Wanted | Kept::Before(_) | Kept::Fresh(_)) => Change::AbortStop,
             // It is theirs to look what has become of the app.
             Err(Kept::Off(_)) => return outcome,
             // The provider is always right: a stop that reported an error may have worked all the same.
@@ -176,6 +181,7 @@ impl Lifecycle {
     async fn agree_save_and_stop(
         &self,
         app: &ManagedApp,
+        idle: Duration,
         basis: &mut Option<u64>,
         lease: &Mutex<Instant>,
     ) -> Result<(), Kept> {
@@ -187,7 +193,7 @@ impl Lifecycle {
             }
             fail_point("stop:agreed");
         }
-        self.save_and_stop(app, basis, lease).await
+        self.save_and_stop(app, idle, basis, lease).await
     }
 
     /// What must come back is kept before anything is stopped: whoever ends in between, nothing is lost. Whoever comes before
@@ -195,6 +201,7 @@ impl Lifecycle {
     async fn save_and_stop(
         &self,
         app: &ManagedApp,
+        idle: Duration,
         basis: &mut Option<u64>,
         lease: &Mutex<Instant>,
     ) -> Result<(), Kept> {
@@ -213,6 +220,7 @@ impl Lifecycle {
             () = app.wanted() => return Err(Kept::Wanted),
         };
         let before = |error: &dyn std::fmt::Display| Kept::Before(error.to_string());
+        self.still_fresh(&turn, idle)?;
         let formation = match look.map_err(|error| before(&error))? {
             BeforeStop::Runs(formation) => app.settings().stop.of(&formation),
             BeforeStop::Stopped => return Ok(()),
@@ -244,6 +252,17 @@ impl Lifecycle {
                 stopped.map_err(|error| Kept::Stopping(error.to_string()))
             }
             () = wanted_in_time(app, &turn) => Err(Kept::Wanted),
+        }
+    }
+}
+
+impl Lifecycle {
+    /// A deployment counts as activity. One that is still to come is not believed: then clocks differ.
+    fn still_fresh(&self, turn: &Turn, idle: Duration) -> Result<(), Kept> {
+        let ago = turn.deployed().and_then(|at| self.clock.unix_millis().checked_sub(at));
+        match ago.map(Duration::from_millis).filter(|ago| *ago < idle) {
+            Some(ago) => Err(Kept::Fresh(ago)),
+            None => Ok(()),
         }
     }
 }
@@ -290,6 +309,9 @@ enum Kept {
     /// The provider or the registry refused, and nothing was done yet.
     #[error("{0}")]
     Before(String),
+    /// It was deployed so long ago, and nothing was done yet.
+    #[error("it was deployed {} ago", units::duration(Duration::from_secs(.0.as_secs())))]
+    Fresh(Duration),
     /// The provider was told to stop it, and that went wrong.
     #[error("{0}")]
     Stopping(String),

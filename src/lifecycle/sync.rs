@@ -8,9 +8,7 @@ use std::{
 
 use tokio::{task::JoinSet, time::Instant};
 
-use super::{
-    Cause, Claim, Event, Groups, Known, Lifecycle, ManagedApp, Settings, Slept, Step, cell::NotIdle,
-};
+use super::{Cause, Claim, Event, Known, Lifecycle, ManagedApp, Settings, Slept, Step, cell::NotIdle};
 use crate::{
     app::{AppId, AppState, AppStatus, Endpoint, Timeouts},
     clock::Millis,
@@ -84,6 +82,7 @@ impl Lifecycle {
                         self.happened_to(&id, Event::LeftAlone(reason));
                     }
                     app.know(news);
+                    self.deployed(&app, info.deployed_at);
                     self.listed(&app, &info.status, asked).await;
                     if !known.contains_key(&id) {
                         back.push(app.clone());
@@ -235,6 +234,13 @@ impl Lifecycle {
         self.set_apps(stay);
     }
 
+    /// A deployment counts as activity, whenever it is heard of.
+    fn deployed(&self, app: &ManagedApp, at: Option<u64>) {
+        if let Some(ago) = at.and_then(|at| self.clock.unix_millis().checked_sub(at)) {
+            app.cell.touch(self.clock.now().before(Duration::from_millis(ago)));
+        }
+    }
+
     /// These are the apps from now on.
     fn set_apps(&self, apps: HashMap<AppId, Arc<ManagedApp>>) {
         let is_ruled = |app: &&Arc<ManagedApp>| {
@@ -242,7 +248,7 @@ impl Lifecycle {
             ruling.schedule.is_some() || ruling.limits.awake_per_day.is_some()
         };
         self.ruled.store(Arc::new(apps.values().filter(is_ruled).cloned().collect()));
-        self.groups.store(Arc::new(Groups::of(apps.values())));
+        self.regroup(apps.values());
         self.apps.store(Arc::new(apps));
     }
 

@@ -84,7 +84,7 @@ async fn attempt(lifecycle: Arc<Lifecycle>, app: Arc<ManagedApp>, limit: Duratio
         let known = || app.record().or_else(|| lifecycle.fleet()?.known(&app.id));
         let formation = record.or_else(known).and_then(|record| record.formation);
         tokio::select! {
-            reached = start(&lifecycle, &app, limit, formation, under_way) => {
+            reached = gather_and_start(&lifecycle, &app, limit, formation, under_way) => {
                 fail_point("wake:started");
                 return match reached {
                     Ok(reached) => Ok(Woken::Here(reached, epoch)),
@@ -160,6 +160,18 @@ async fn claim(lifecycle: &Arc<Lifecycle>, app: &Arc<ManagedApp>, limit: Duratio
             return Ok(Claim::Elsewhere);
         }
     }
+}
+
+/// Those that are woken with it first, as far as they have to be first.
+async fn gather_and_start(
+    lifecycle: &Arc<Lifecycle>,
+    app: &Arc<ManagedApp>,
+    limit: Duration,
+    formation: Option<Formation>,
+    may_be_under_way: bool,
+) -> Result<Reached, String> {
+    lifecycle.gather(app).await?;
+    start(lifecycle, app, limit, formation, may_be_under_way).await
 }
 
 /// Starts the app and returns where it has answered.

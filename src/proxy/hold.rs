@@ -124,28 +124,29 @@ impl Gateway {
                 let answer = Answer { state: Some(app.state()), ..Answer::error(503, detail, &reference) };
                 self.send(session, ctx, audience, answer).await
             }
-            Held::Refused(Refused { app, reason: Refusal::Closed { opens, .. } }) => {
-                let left = opens.map(|opens| opens.saturating_sub(self.0.clock.unix_millis()));
+            Held::Refused(Refused { app, reason: Refusal::Closed { opens, ask: _ } }) => {
+                let now = self.0.clock.unix_millis();
+                let until = |opens: u64| Duration::from_millis(opens.saturating_sub(now));
+                let detail = "The app's schedule keeps it asleep.";
                 let answer = Answer {
-                    retry_after: left.map(Duration::from_millis),
+                    retry_after: opens.map(until),
                     state: Some(app.state()),
-                    ..Answer::error(503, "The app is kept asleep by its schedule.", "")
+                    ..Answer::error(503, detail, "")
                 };
                 self.send(session, ctx, audience, answer).await
             }
             Held::Refused(Refused { app, reason: Refusal::Limited { retry_after } }) => {
+                let detail = "The app was woken often enough, or was awake long enough, for now.";
                 let answer = Answer {
                     retry_after: Some(retry_after),
                     state: Some(app.state()),
-                    ..Answer::error(503, "The app was awake as much as it may be.", "")
+                    ..Answer::error(503, detail, "")
                 };
                 self.send(session, ctx, audience, answer).await
             }
             Held::Refused(Refused { app, reason: Refusal::NotAllowed }) => {
-                let answer = Answer {
-                    state: Some(app.state()),
-                    ..Answer::error(403, "The app sleeps, and not everybody may wake it.", "")
-                };
+                let detail = "The app sleeps, and this request may not wake it.";
+                let answer = Answer { state: Some(app.state()), ..Answer::error(503, detail, "") };
                 self.send(session, ctx, audience, answer).await
             }
             // Nobody waits for this answer: it is empty, whoever asked.
