@@ -9,6 +9,7 @@
 //! | `scalar` | values of one word: names, hosts, ports, addresses, networks |
 //! | `manage` | which apps are looked after |
 //! | `history` | where events are kept, and for how long |
+//! | `savings` | what a sleep is worth is reckoned with |
 //! | `units` | durations and sizes |
 //! | `validate` | from typed to needed |
 //! | `show` | `loir config show`: what is needed, as YAML again, without secrets |
@@ -30,6 +31,7 @@ pub mod history;
 pub mod interpolate;
 pub mod manage;
 pub mod problem;
+pub mod savings;
 pub mod scalar;
 pub mod schema;
 pub mod secret;
@@ -42,6 +44,7 @@ pub use history::HistoryConfig;
 pub use interpolate::Environment;
 pub use manage::{Manage, Pattern};
 use problem::Problems;
+pub use savings::SavingsConfig;
 
 /// Reads the text that `problems` carries up to the tree with its variables filled in. From here on, problems know
 /// which parts of the text must not be shown. `None` if the text is not YAML, or has no keys at the top.
@@ -79,6 +82,8 @@ pub struct Config {
     pub rules: Arc<Rules>,
     /// Where events are kept, and for how long.
     pub history: HistoryConfig,
+    /// What a sleep is worth is reckoned with these.
+    pub savings: SavingsConfig,
 }
 
 /// An app that exists in several places and has one name: `apps` in the file.

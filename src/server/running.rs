@@ -25,7 +25,7 @@ use crate::{
     app::AppId,
     clock::Clock,
     config::Config,
-    history::{History, HistoryContext},
+    history::{History, HistoryContext, report::Books},
     lifecycle::{HoldLimits, Lifecycle, ListNews, Surroundings, Sweeper, event, guard, resolver::Resolver},
     provider::{ProviderError, ProviderEvent},
     proxy::{Edge, Gateway, GatewayError, OpenConnections},
@@ -117,6 +117,7 @@ impl Running {
             guard: Arc::new(guard::Unguarded),
         })?;
         history.attach(&lifecycle);
+        history.set_books(books(&config));
         let gateway = Gateway::new(lifecycle.clone(), gear.clock.clone(), config.server.clone())?;
         let (events, happened) = mpsc::unbounded_channel();
         let (shutdown, watch) = watch::channel(false);
@@ -187,6 +188,7 @@ impl Running {
         next.state_dir = self.config.state_dir.clone();
         next.registry = self.config.registry.clone();
         next.history = self.history.configure(&next.history);
+        self.history.set_books(books(&next));
         self.config = next;
         self.gateway.set_settings(self.config.server.clone());
         self.lifecycle.set_limits(hold_limits(&self.config));
@@ -252,6 +254,11 @@ impl Running {
         .filter_map(|(what, differs)| differs.then_some(what))
         .collect()
     }
+}
+
+fn books(config: &Config) -> Books {
+    let types = config.providers.iter().map(|entry| (entry.name.clone(), entry.kind.clone()));
+    Books { savings: config.savings.clone(), providers: types.collect() }
 }
 
 fn hold_limits(config: &Config) -> HoldLimits {
