@@ -8,6 +8,7 @@ use super::{
     AccessLog,
     history::History,
     manage::Pattern,
+    savings::Savings,
     scalar::{Count, HostName, Label, Listen, Networks, Threads},
     units::{Period, PositivePeriod, Size},
     yaml::{Located, OneOrMany},
@@ -38,6 +39,8 @@ pub(super) struct File {
     pub apps: Option<Vec<Located<SharedApp>>>,
     /// Where events are kept, and for how long.
     pub history: Option<Located<History>>,
+    /// What a sleep is worth is reckoned with these: money, energy, CO2e.
+    pub savings: Option<Savings>,
     /// Where operators ask and act, and who may.
     pub admin: Option<super::admin::Typed>,
 }

@@ -10,6 +10,7 @@
 //! | `scalar` | values of one word: names, hosts, ports, addresses, networks |
 //! | `manage` | which apps are looked after |
 //! | `history` | where events are kept, and for how long |
+//! | `savings` | what a sleep is worth is reckoned with |
 //! | `units` | durations and sizes |
 //! | `validate` | from typed to needed |
 //! | `show` | `loir config show`: what is needed, as YAML again, without secrets |
@@ -32,6 +33,7 @@ pub mod history;
 pub mod interpolate;
 pub mod manage;
 pub mod problem;
+pub mod savings;
 pub mod scalar;
 pub mod schema;
 pub mod secret;
@@ -45,6 +47,7 @@ pub use history::HistoryConfig;
 pub use interpolate::Environment;
 pub use manage::{Manage, Pattern};
 use problem::Problems;
+pub use savings::SavingsConfig;
 
 /// Reads the text that `problems` carries up to the tree with its variables filled in. From here on, problems know
 /// which parts of the text must not be shown. `None` if the text is not YAML, or has no keys at the top.
@@ -82,6 +85,8 @@ pub struct Config {
     pub rules: Arc<Rules>,
     /// Where events are kept, and for how long.
     pub history: HistoryConfig,
+    /// What a sleep is worth is reckoned with these.
+    pub savings: SavingsConfig,
     /// Where operators ask and act.
     pub admin: Admin,
 }

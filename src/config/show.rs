@@ -59,6 +59,7 @@ pub fn show(
         shown["apps"] = checked.shared.clone().into();
     }
     shown["history"] = config.history.show();
+    shown["savings"] = config.savings.show();
     shown["admin"] = config.admin.show();
     let entries = config.providers.iter().zip(&checked.names).zip(options);
     let entries = entries.map(|((entry, name), options)| {

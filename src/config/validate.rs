@@ -15,6 +15,7 @@ use super::{
     history,
     interpolate::Environment,
     problem::{At, Problems, suggest},
+    savings,
     scalar::{HostName, Label, Listen, Scalar},
     show,
     yaml::{Kind, Located, Node, OneOrMany, Options, decode},
@@ -76,6 +77,7 @@ pub fn validate(
         apps,
         rules: Arc::default(),
         history: history::validate(file.history, state_dir.is_some(), problems),
+        savings: savings::validate(file.savings, problems),
         admin: super::admin::admin(
             file.admin.unwrap_or_default(),
             listen.value,

@@ -7,11 +7,14 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Notify, RwLock, broadcast};
+use tokio::{
+    sync::{Notify, RwLock, broadcast},
+    task::JoinHandle,
+};
 
 use super::{
-    Answer, Entry, Gap, HISTORIES, HistoryContext, Hour, Query, Store, StoreError, Tally, tally::HOUR,
-    waiting::Waiting, writer,
+    Answer, Entry, Gap, HISTORIES, HistoryContext, Hour, Query, Store, StoreError, Tally, report::Books,
+    tally::HOUR, waiting::Waiting, writer,
 };
 use crate::{
     app::AppId,
@@ -28,7 +31,18 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What everybody tells and asks. Cheap to clone; all clones are one.
 #[derive(Clone)]
-pub struct History(Arc<Inner>);
+pub struct History(
+    Arc<Inner>,
+    #[expect(dead_code, reason = "ends the writer with the last clone")] Arc<Writer>,
+);
+
+struct Writer(JoinHandle<()>);
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
 
 pub(super) struct Inner {
     waiting: Mutex<Waiting>,
@@ -44,6 +58,8 @@ pub(super) struct Inner {
     pub(super) moving: RwLock<()>,
     live: broadcast::Sender<Arc<Entry>>,
     config: ArcSwap<HistoryConfig>,
+    /// What reports are made with.
+    pub(super) books: ArcSwap<Books>,
     /// Whose apps these are: known once the gateway is put together.
     lifecycle: OnceLock<Weak<Lifecycle>>,
 }
@@ -68,10 +84,11 @@ impl History {
             moving: RwLock::new(()),
             live: broadcast::Sender::new(LIVE),
             config: ArcSwap::from_pointee(config),
+            books: ArcSwap::default(),
             lifecycle: OnceLock::new(),
         });
-        tokio::spawn(writer::run(inner.clone()));
-        Self(inner)
+        let writer = Writer(tokio::spawn(writer::run(inner.clone())));
+        Self(inner, Arc::new(writer))
     }
 
     /// Whose apps these are. From now on they are looked at once a minute, by [`watch`](Self::watch).
@@ -79,16 +96,22 @@ impl History {
         let _ = self.0.lifecycle.set(Arc::downgrade(lifecycle));
     }
 
+    /// What reports are made with from now on.
+    pub fn set_books(&self, books: Books) {
+        self.0.books.store(Arc::new(books));
+    }
+
     /// The store's type: `sqlite` and so on.
     pub fn store(&self) -> &'static str {
         self.0.store.name()
     }
 
-    /// How long events and hours are kept from now on.
-    pub fn configure(&self, config: &HistoryConfig) {
+    /// How long events and hours are kept from now on. The rest of a configuration needs a restart; what is in effect is returned.
+    pub fn configure(&self, wanted: &HistoryConfig) -> HistoryConfig {
         let mut next = HistoryConfig::clone(&self.0.config.load());
-        (next.retention, next.rollup_retention) = (config.retention, config.rollup_retention);
-        self.0.config.store(Arc::new(next));
+        (next.retention, next.rollup_retention) = (wanted.retention, wanted.rollup_retention);
+        self.0.config.store(Arc::new(next.clone()));
+        next
     }
 
     /// How the store does, and what was lost because of it.

@@ -11,6 +11,8 @@
 //! | `tally` | what is counted in an hour of an app |
 //! | `pack` | a day of such hours in few bytes |
 //! | `query` | what is asked |
+//! | `report` | what sleeping was good for: hours, money, energy, CO2e; `factors` has the numbers, `text` the words |
+//! | `replay` | what another idle time would have done |
 //! | `memory`, `sqlite`, `postgres` | the stores; `sql` is what the last two share |
 //!
 //! Nothing here is on the way of a request to an awake app: its counters are read once a minute. Nothing that tells the history
@@ -26,18 +28,27 @@ use crate::{
 };
 
 pub mod entry;
+pub mod factors;
 mod handle;
 pub mod memory;
+pub mod pack;
 pub mod postgres;
 pub mod query;
+pub mod replay;
+pub mod report;
 mod sampler;
+mod sql;
+pub mod sqlite;
 pub mod tally;
+mod text;
 mod waiting;
 mod writer;
 
 pub use entry::{Entry, EventId};
 pub use handle::History;
 pub use query::{Answer, Query};
+pub use replay::WhatIf;
+pub use report::{Report, ReportRequest};
 pub use tally::{Hour, Tally};
 pub use waiting::Gap;
 
@@ -52,6 +63,14 @@ pub struct Batch {
     pub entries: Vec<Arc<Entry>>,
     /// What is to be added to the hour that begins then (milliseconds since 1970) of an app.
     pub tallies: Vec<(AppId, u64, Tally)>,
+}
+
+impl Batch {
+    /// When the last thing in it happened: milliseconds since 1970.
+    pub fn at(&self) -> u64 {
+        let entries = self.entries.iter().map(|entry| entry.at);
+        entries.chain(self.tallies.iter().map(|(_, hour, _)| *hour)).max().unwrap_or(0)
+    }
 }
 
 /// Why a store did not do what it was asked.
@@ -111,8 +130,20 @@ pub struct HistoryKind {
 }
 
 /// Every type of store.
-pub const HISTORIES: &[HistoryKind] = &[HistoryKind {
-    name: "memory",
-    summary: "the latest events and the hours of each app, gone when the gateway ends",
-    open: |_, _| Arc::new(memory::Memory::default()),
-}];
+pub const HISTORIES: &[HistoryKind] = &[
+    HistoryKind {
+        name: "memory",
+        summary: "the latest events and the hours of each app, gone when the gateway ends",
+        open: |_, _| Arc::new(memory::Memory::default()),
+    },
+    HistoryKind {
+        name: "sqlite",
+        summary: "a file of this gateway's own",
+        open: |config, context| Arc::new(sqlite::SqliteStore::open(config, context)),
+    },
+    HistoryKind {
+        name: "postgres",
+        summary: "a database that several gateways may share",
+        open: |config, _| Arc::new(postgres::PostgresStore::open(config)),
+    },
+];

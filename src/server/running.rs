@@ -27,7 +27,7 @@ use crate::{
     clock::Clock,
     config::{self, Config},
     credentials::Credentials,
-    history::{History, HistoryContext},
+    history::{History, HistoryContext, report::Books},
     lifecycle::{HoldLimits, Lifecycle, ListNews, Surroundings, Sweeper, event, guard, resolver::Resolver},
     provider::{ProviderError, ProviderEvent},
     proxy::{Edge, Gateway, GatewayError, OpenConnections},
@@ -36,6 +36,9 @@ use crate::{
 
 /// Tries of one request to reach an app, the first included. More would only hide a broken app.
 const TRIES: usize = 2;
+
+/// How long the end waits for a store of the history that does not answer.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// What a gateway is given to run with.
 pub struct Gear {
@@ -85,11 +88,11 @@ pub struct Running {
     registry: Arc<dyn RegistryConfig>,
     gateway: Gateway,
     lifecycle: Arc<Lifecycle>,
+    history: History,
     roster: Roster,
     shutdown: watch::Sender<bool>,
     services: Vec<JoinHandle<()>>,
     open: OpenConnections,
-    history: History,
     admin: AdminSide,
     edge_side: Arc<EdgeSide>,
     admin_address: Option<SocketAddr>,
@@ -106,7 +109,9 @@ impl Running {
         let Plan { config, registry: options, providers: entries, .. } = plan;
         let context =
             RegistryContext { state_dir: absolute(config.state_dir.clone()), clock: gear.clock.clone() };
+        let kept = HistoryContext { state_dir: context.state_dir.clone() };
         let registry = options.open(context)?;
+        let history = History::open(config.history.clone(), &kept, gear.clock.clone());
         if let Some(fleet) = registry.fleet() {
             // Who leads lists first, and the others take that list.
             fleet.tried().await;
@@ -115,12 +120,6 @@ impl Running {
         let resolver = Resolver::system(Handle::current());
         let (surprises, surprised) = mpsc::unbounded_channel();
         let tasks = Handle::current();
-        let state_dir = absolute(config.state_dir.clone());
-        let history = History::open(
-            config.history.clone(),
-            &HistoryContext { state_dir: state_dir.clone() },
-            gear.clock.clone(),
-        );
         let counters = Arc::new(Counters::default());
         let lifecycle = Lifecycle::new(Surroundings {
             registry,
@@ -132,7 +131,9 @@ impl Running {
             witnesses: vec![Arc::new(event::Log), Arc::new(history.clone()), counters.clone()],
             guard: Arc::new(guard::Unguarded),
         })?;
-        let credentials = Credentials::open(&config.admin, state_dir.as_deref());
+        history.attach(&lifecycle);
+        history.set_books(books(&config));
+        let credentials = Credentials::open(&config.admin, kept.state_dir.as_deref());
         let (credentials, first_token) = credentials.map_err(StartError::Credentials)?;
         let credentials = Arc::new(credentials);
         let gateway =
@@ -143,7 +144,6 @@ impl Running {
         }
         let (events, happened) = mpsc::unbounded_channel();
         let (shutdown, watch) = watch::channel(false);
-        history.attach(&lifecycle);
         let (reloads, wanted) = mpsc::channel(1);
         let parts = admin::Parts {
             lifecycle: lifecycle.clone(),
@@ -174,17 +174,16 @@ impl Running {
             registry: options,
             gateway,
             lifecycle: lifecycle.clone(),
+            history: history.clone(),
             roster,
             shutdown,
             services,
             open,
-            history: history.clone(),
             admin,
             edge_side,
             admin_address: None,
             wanted,
         };
-        running.services.push(tokio::spawn(history.watch()));
         if let Some((listener, address)) = admin_listener {
             running.serve_admin(listener, address)?;
         }
@@ -193,6 +192,7 @@ impl Running {
         running.services.push(tokio::spawn(async move { addresses.refresh_addresses().await }));
         running.services.push(tokio::spawn(listen_to_providers(lifecycle.clone(), happened)));
         running.services.push(tokio::spawn(lifecycle.clone().tell_what_is_used()));
+        running.services.push(tokio::spawn(history.watch()));
         let (sweeper, seen) = (Sweeper(lifecycle), watch.clone());
         running.services.push(tokio::spawn(async move { sweeper.start(seen).await }));
         running.services.push(gear.edge.spawn(service(watch)));
@@ -242,14 +242,14 @@ impl Running {
         self.admin.reloaded(fine);
     }
 
-    /// What has happened.
-    pub fn history(&self) -> &History {
-        &self.history
-    }
-
     /// What decides every start and stop.
     pub fn lifecycle(&self) -> &Arc<Lifecycle> {
         &self.lifecycle
+    }
+
+    /// What has happened.
+    pub fn history(&self) -> &History {
+        &self.history
     }
 
     /// How many clients are connected.
@@ -269,6 +269,8 @@ impl Running {
         next.server.threads = self.config.server.threads;
         next.state_dir = self.config.state_dir.clone();
         next.registry = self.config.registry.clone();
+        next.history = self.history.configure(&next.history);
+        self.history.set_books(books(&next));
         next.admin.listen = self.config.admin.listen;
         self.config = next;
         self.gateway.set_settings(self.config.server.clone());
@@ -277,7 +279,6 @@ impl Running {
             log::error!("the tokens of the admin side stay as they were: {error}");
         }
 
-        self.history.configure(&self.config.history);
         self.edge_side.configure(self.config.admin.host.as_deref());
         self.admin.configure(admin::Settings { admin: self.config.admin.clone(), shown });
         for (name, error) in self.roster.take(self.config.clone(), entries).await {
@@ -316,6 +317,7 @@ impl Running {
             self.lifecycle.hand_over().await;
             fleet.leave().await;
         }
+        self.history.flush(LAST_WORDS).await;
         self.gateway.flush_access_log();
         log::info!("done");
     }
@@ -335,11 +337,17 @@ impl Running {
             ("admin.listen", old.admin.listen != new.admin.listen),
             ("state_dir", old.state_dir != new.state_dir),
             ("registry", self.registry.differs(registry)),
+            ("history", old.history.differs(&new.history)),
         ]
         .into_iter()
         .filter_map(|(what, differs)| differs.then_some(what))
         .collect()
     }
+}
+
+fn books(config: &Config) -> Books {
+    let types = config.providers.iter().map(|entry| (entry.name.clone(), entry.kind.clone()));
+    Books { savings: config.savings.clone(), providers: types.collect() }
 }
 
 fn hold_limits(config: &Config) -> HoldLimits {

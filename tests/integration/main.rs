@@ -23,6 +23,7 @@ mod fleet;
 mod fleet_faults;
 mod formation;
 mod heroku;
+mod history;
 mod holding;
 mod listing;
 mod model;

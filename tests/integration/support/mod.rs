@@ -21,6 +21,7 @@ use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
 pub mod fleet;
 pub mod leash;
 pub mod paas;
+pub mod postgres;
 pub mod program;
 pub mod redis;
 pub mod sentinels;
@@ -107,6 +108,7 @@ pub struct Setup {
     defaults: String,
     provider: String,
     state: bool,
+    more: String,
     clock: Clock,
 }
 
@@ -118,6 +120,7 @@ pub fn gateway(apps: impl IntoIterator<Item = App>) -> Setup {
         defaults: String::new(),
         provider: String::new(),
         state: false,
+        more: String::new(),
         clock: Clock::system(),
     }
 }
@@ -147,6 +150,12 @@ impl Setup {
         self
     }
 
+    /// A further block at the top, as `history: {queue: 10}`.
+    pub fn block(mut self, block: &str) -> Self {
+        writeln!(self.more, "{block}").unwrap();
+        self
+    }
+
     /// With a clock that the test moves.
     pub fn clock(mut self, clock: &Clock) -> Self {
         self.clock = clock.clone();
@@ -161,8 +170,8 @@ impl Setup {
         let apps: String = self.apps.iter().map(|app| app.yaml(&journal(folder, &app.name))).collect();
         format!(
             "server:\n  listen: {listen}\n  domain: test\n{}{state}defaults:\n{idle}{}providers:\n  - name: local\n    \
-             type: process\n{}    apps:\n{apps}",
-            self.server, self.defaults, self.provider
+             type: process\n{}    apps:\n{apps}{}",
+            self.server, self.defaults, self.provider, self.more
         )
     }
 
