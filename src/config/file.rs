@@ -9,6 +9,7 @@ use super::{
     history::History,
     hooks::TypedHook,
     manage::Pattern,
+    savings::Savings,
     scalar::{Count, HostName, Label, Listen, Networks, Threads},
     units::{Period, PositivePeriod, Size},
     yaml::{Located, OneOrMany},
@@ -41,6 +42,10 @@ pub(super) struct File {
     pub hooks: Option<Vec<Located<TypedHook>>>,
     /// Where events are kept, and for how long.
     pub history: Option<Located<History>>,
+    /// What a sleep is worth is reckoned with these: money, energy, CO2e.
+    pub savings: Option<Savings>,
+    /// Where operators ask and act, and who may.
+    pub admin: Option<super::admin::Typed>,
 }
 
 /// Which apps are woken and stopped. The others are proxied while they run, and else left alone.

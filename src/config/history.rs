@@ -66,7 +66,7 @@ pub struct HistoryConfig {
     /// Connections to PostgreSQL, at most.
     pub pool: usize,
     /// `url` and `path` as they may be shown.
-    shown: (Option<String>, Option<String>),
+    pub shown: (Option<String>, Option<String>),
 }
 
 impl Default for HistoryConfig {

@@ -62,6 +62,8 @@ pub fn show(
         shown["hooks"] = checked.hooks.clone().into();
     }
     shown["history"] = config.history.show();
+    shown["savings"] = config.savings.show();
+    shown["admin"] = config.admin.show();
     let entries = config.providers.iter().zip(&checked.names).zip(options);
     let entries = entries.map(|((entry, name), options)| {
         let mut map = Map::from_iter([

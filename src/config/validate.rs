@@ -15,6 +15,7 @@ use super::{
     history,
     interpolate::Environment,
     problem::{At, Problems, suggest},
+    savings,
     scalar::{HostName, Label, Listen, Scalar},
     show,
     yaml::{Kind, Located, Node, OneOrMany, Options, decode},
@@ -81,6 +82,13 @@ pub fn validate(
         rules: Arc::default(),
         hooks,
         history: history::validate(file.history, state_dir.is_some(), problems),
+        savings: savings::validate(file.savings, problems),
+        admin: super::admin::admin(
+            file.admin.unwrap_or_default(),
+            listen.value,
+            state_dir.is_some(),
+            problems,
+        ),
     };
     Checked {
         config,

@@ -13,8 +13,8 @@ use tokio::{
 };
 
 use super::{
-    Answer, Entry, Gap, HISTORIES, HistoryContext, Hour, Query, Store, StoreError, Tally, tally::HOUR,
-    waiting::Waiting, writer,
+    Answer, Entry, Gap, HISTORIES, HistoryContext, Hour, Query, Store, StoreError, Tally, report::Books,
+    tally::HOUR, waiting::Waiting, writer,
 };
 use crate::{
     app::AppId,
@@ -58,6 +58,8 @@ pub(super) struct Inner {
     pub(super) moving: RwLock<()>,
     live: broadcast::Sender<Arc<Entry>>,
     config: ArcSwap<HistoryConfig>,
+    /// What reports are made with.
+    pub(super) books: ArcSwap<Books>,
     /// Whose apps these are: known once the gateway is put together.
     lifecycle: OnceLock<Weak<Lifecycle>>,
 }
@@ -82,6 +84,7 @@ impl History {
             moving: RwLock::new(()),
             live: broadcast::Sender::new(LIVE),
             config: ArcSwap::from_pointee(config),
+            books: ArcSwap::default(),
             lifecycle: OnceLock::new(),
         });
         let writer = Writer(tokio::spawn(writer::run(inner.clone())));
@@ -91,6 +94,11 @@ impl History {
     /// Whose apps these are. From now on they are looked at once a minute, by [`watch`](Self::watch).
     pub fn attach(&self, lifecycle: &Arc<Lifecycle>) {
         let _ = self.0.lifecycle.set(Arc::downgrade(lifecycle));
+    }
+
+    /// What reports are made with from now on.
+    pub fn set_books(&self, books: Books) {
+        self.0.books.store(Arc::new(books));
     }
 
     /// The store's type: `sqlite` and so on.

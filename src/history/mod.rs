@@ -11,6 +11,8 @@
 //! | `tally` | what is counted in an hour of an app |
 //! | `pack` | a day of such hours in few bytes |
 //! | `query` | what is asked |
+//! | `report` | what sleeping was good for: hours, money, energy, CO2e; `factors` has the numbers, `text` the words |
+//! | `replay` | what another idle time would have done |
 //! | `memory`, `sqlite`, `postgres` | the stores; `sql` is what the last two share |
 //!
 //! Nothing here is on the way of a request to an awake app: its counters are read once a minute. Nothing that tells the history
@@ -26,21 +28,27 @@ use crate::{
 };
 
 pub mod entry;
+pub mod factors;
 mod handle;
 pub mod memory;
 pub mod pack;
 pub mod postgres;
 pub mod query;
+pub mod replay;
+pub mod report;
 mod sampler;
 mod sql;
 pub mod sqlite;
 pub mod tally;
+mod text;
 mod waiting;
 mod writer;
 
 pub use entry::{Entry, EventId};
 pub use handle::History;
 pub use query::{Answer, Query};
+pub use replay::WhatIf;
+pub use report::{Report, ReportRequest};
 pub use tally::{Hour, Tally};
 pub use waiting::Gap;
 

@@ -178,6 +178,9 @@ impl Lifecycle {
         let asked_by = visitors(&app.traffic().askers(), at);
         let awake = state == AppState::Awake;
         let kept_by = self.group_keeps(app, at).filter(|_| awake);
+        // Each lock is given back before the next is taken.
+        let wakes_this_hour = app.ruled.usage().wakes(at.wall);
+        let awake_seconds_today = app.ruled.usage().awake_today(at.wall).as_secs();
         let mut outlook = Outlook {
             app: app.id.clone(),
             state,
@@ -199,8 +202,8 @@ impl Lifecycle {
             in_flight: app.in_flight(),
             held: app.held(),
             asked_by,
-            wakes_this_hour: app.ruled.usage().wakes(at.wall),
-            awake_seconds_today: app.ruled.usage().awake_today(at.wall).as_secs(),
+            wakes_this_hour,
+            awake_seconds_today,
             idle_timeout: millis(settings.timeouts.idle),
             sources: ruling.sources.clone(),
         };
