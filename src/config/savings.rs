@@ -155,7 +155,7 @@ pub struct SavingsConfig {
     /// Bytes of memory of each.
     pub gateway_memory: u64,
     /// The country as it may be shown, if it was written.
-    country: Option<String>,
+    pub country: Option<String>,
 }
 
 /// What an hour of one process costs, as the configuration says.

@@ -38,6 +38,7 @@ mod registry;
 mod registry_cli;
 mod reload;
 mod restart;
+mod savings;
 mod shutdown;
 mod sleep;
 mod telling;
