@@ -1,5 +1,7 @@
 //! What a sleep is worth is reckoned with these: `savings` in the file.
 
+use std::fmt;
+
 use jiff::{Timestamp, tz::TimeZone};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -155,11 +157,11 @@ pub struct SavingsConfig {
     /// Bytes of memory of each.
     pub gateway_memory: u64,
     /// The country as it may be shown, if it was written.
-    country: Option<String>,
+    pub country: Option<String>,
 }
 
 /// What an hour of one process costs, as the configuration says.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct KnownPrice {
     /// For these apps.
     pub pattern: Pattern,
@@ -170,6 +172,14 @@ pub struct KnownPrice {
     /// In this currency.
     pub currency: String,
     size_shown: Option<String>,
+}
+
+/// The size as it may be shown: it may come from the environment.
+impl fmt::Debug for KnownPrice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pattern, size_shown: size, per_hour, currency, .. } = self;
+        write!(f, "{pattern:?} {size:?}: {per_hour} {currency}")
+    }
 }
 
 impl KnownPrice {

@@ -154,7 +154,8 @@ impl History {
         // Numbers add up, so each must be found once: nothing moves from memory to the store meanwhile.
         let looked = async {
             let _still = self.0.moving.read().await;
-            (self.0.waiting().hours(fits), self.0.store.hours(pattern.as_ref(), from, to).await)
+            let waiting = self.0.waiting().hours(fits);
+            (waiting, self.0.store.hours(pattern.as_ref(), from, to).await)
         };
         let (waiting, stored) = match tokio::time::timeout(PATIENCE, looked).await {
             Ok((waiting, stored)) => (waiting, stored.map_err(|error| error.to_string())),
@@ -206,6 +207,14 @@ impl History {
             );
         }
         done
+    }
+
+    /// The answers can be waited for anywhere.
+    #[cfg(test)]
+    fn _is_send(&self, request: &super::ReportRequest) {
+        fn send(_: impl Send) {}
+        let query = Query::default();
+        send((self.report(request), self.events(&query), self.flush(PATIENCE)));
     }
 
     pub(super) fn inner(&self) -> &Inner {

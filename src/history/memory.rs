@@ -1,7 +1,7 @@
 //! `type: memory`: the latest events and the hours of each app, gone when the gateway ends.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -22,6 +22,8 @@ struct Kept {
     /// In the order of their ids.
     events: VecDeque<Arc<Entry>>,
     hours: BTreeMap<(AppId, u64), Tally>,
+    /// The latest batch of each writer.
+    writers: HashMap<i64, i64>,
 }
 
 impl Memory {
@@ -38,6 +40,11 @@ impl Store for Memory {
 
     async fn record(&self, batch: &Batch) -> Result<(), StoreError> {
         let mut kept = self.kept();
+        let last = kept.writers.entry(batch.writer).or_default();
+        if *last >= batch.number {
+            return Ok(());
+        }
+        *last = batch.number;
         for entry in &batch.entries {
             let place = kept.events.partition_point(|known| known.id < entry.id);
             kept.events.insert(place, entry.clone());

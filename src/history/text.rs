@@ -73,11 +73,17 @@ impl Report {
             });
             let head = ["APP", "ASLEEP", "THEN", "WAKES", "THEN"].map(str::to_owned);
             table(&mut text, std::iter::once(head).chain(rows).collect());
-            what_if.notes.iter().for_each(|note| drop(writeln!(text, "  {note}")));
+            for note in &what_if.notes {
+                let _ = writeln!(text, "  {note}");
+            }
         }
         let _ = writeln!(text, "\nMethod: {}", self.method);
-        self.factors.iter().for_each(|factor| drop(writeln!(text, "  {}", self::factor(factor))));
-        self.notes.iter().for_each(|note| drop(writeln!(text, "Note: {note}")));
+        for factor in &self.factors {
+            let _ = writeln!(text, "  {}", self::factor(factor));
+        }
+        for note in &self.notes {
+            let _ = writeln!(text, "Note: {note}");
+        }
         text
     }
 

@@ -318,7 +318,8 @@ async fn under_traffic(mut postgres: Postgres, hurt: impl AsyncFnOnce(&mut Postg
     gateway.wake("warm").await;
     let history = gateway.running.history().clone();
     assert_eq!(history.store(), "postgres");
-    eventually!(postgres.number("SELECT count(*) FROM loir_events").await > 0);
+    eventually!(history.gap().waiting == 0);
+    assert_eq!(postgres.number("SELECT count(*) FROM loir_events").await, 3);
     let traffic = async {
         let began = std::time::Instant::now();
         let mut rounds = 0;

@@ -40,6 +40,7 @@ mod registry;
 mod registry_cli;
 mod reload;
 mod restart;
+mod savings;
 mod shutdown;
 mod sleep;
 mod systemd;
