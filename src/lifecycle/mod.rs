@@ -19,6 +19,7 @@
 //! | `settle` | after the registry was away, or a gateway ended half way |
 //! | `news` | what a provider says that we did not know: running, stopped, gone |
 //! | `sync` | from what providers list to what is managed |
+//! | `settings` | what holds for an app, and who says so |
 //! | `event` | what happened, in words, and who hears of it |
 //! | `cause` | why it happened |
 //! | `guard` | who may object to a start or a stop |
@@ -62,6 +63,7 @@ mod reached;
 pub mod readiness;
 mod replicas;
 pub mod resolver;
+mod settings;
 mod settle;
 mod sleep;
 pub mod sweep;
