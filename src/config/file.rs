@@ -7,6 +7,7 @@ use serde::{Deserialize, de::IgnoredAny};
 use super::{
     AccessLog,
     manage::Pattern,
+    plan, rules,
     scalar::{Count, HostName, Label, Listen, Networks, Threads},
     units::{Period, PositivePeriod, Size},
     yaml::{Located, OneOrMany},
@@ -35,6 +36,13 @@ pub(super) struct File {
     pub manage: Option<Manage>,
     /// Apps that exist in several places and have one name.
     pub apps: Option<Vec<Located<SharedApp>>>,
+    /// What holds for which apps. Of each key the first rule counts that fits and has it.
+    pub rules: Option<Vec<Located<rules::Typed>>>,
+    /// Whether nothing is stopped, and it is only recorded when it would be. Default: `false`.
+    pub dry_run: Option<Located<bool>>,
+    /// How many provider entries and apps are looked after, for whoever hosts the gateway for others: `free` (1 and 3), `team`
+    /// (3 and 20), `enterprise` (all and 100) or numbers. Default: all.
+    pub plan: Option<plan::Typed>,
 }
 
 /// Which apps are woken and stopped. The others are proxied while they run, and else left alone.

@@ -8,6 +8,9 @@
 //! | `interpolate` | `${NAME}` from the environment |
 //! | `scalar` | values of one word: names, hosts, ports, addresses, networks |
 //! | `manage` | which apps are looked after |
+//! | `rules` | what holds for which apps |
+//! | `schedule` | when apps are kept awake or asleep |
+//! | `plan` | how many apps are looked after |
 //! | `units` | durations and sizes |
 //! | `validate` | from typed to needed |
 //! | `show` | `loir config show`: what is needed, as YAML again, without secrets |
@@ -27,8 +30,11 @@ use crate::{
 mod file;
 pub mod interpolate;
 pub mod manage;
+pub mod plan;
 pub mod problem;
+mod rules;
 pub mod scalar;
+mod schedule;
 pub mod schema;
 pub mod secret;
 pub mod show;
@@ -38,6 +44,7 @@ pub mod yaml;
 
 pub use interpolate::Environment;
 pub use manage::{Manage, Pattern};
+pub use plan::HostingPlan;
 use problem::Problems;
 
 /// Reads the text that `problems` carries up to the tree with its variables filled in. From here on, problems know
@@ -74,6 +81,10 @@ pub struct Config {
     pub apps: Vec<SharedApp>,
     /// What holds for which apps.
     pub rules: Arc<Rules>,
+    /// Whether nothing at all is stopped, and it is only recorded when it would be. The rules know of it.
+    pub dry_run: bool,
+    /// How many apps are looked after.
+    pub plan: HostingPlan,
 }
 
 /// An app that exists in several places and has one name: `apps` in the file.

@@ -58,6 +58,9 @@ pub fn show(
     if !checked.shared.is_empty() {
         shown["apps"] = checked.shared.clone().into();
     }
+    for (key, block) in &checked.written {
+        shown[*key] = block.clone();
+    }
     let entries = config.providers.iter().zip(&checked.names).zip(options);
     let entries = entries.map(|((entry, name), options)| {
         let mut map = Map::from_iter([
