@@ -390,7 +390,8 @@ async fn apps_that_sleep_together_are_one_message() {
     let receiver = Receiver::start().await;
     let hook = format!("  - {{ on: sweep, preset: slack, url: \"{}\" }}\n", receiver.url("/"));
     let clock = Clock::manual();
-    let loir = gateway(["one", "two"].map(App::named)).clock(&clock).top(&hooks(&[hook])).start().await;
+    let slow = App::named("two").env("STOP_MS", 500);
+    let loir = gateway([App::named("one"), slow]).clock(&clock).top(&hooks(&[hook])).start().await;
     loir.wake("one").await;
     loir.wake("two").await;
     eventually!(loir.app("one").in_flight() == 0 && loir.app("two").in_flight() == 0);
