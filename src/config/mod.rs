@@ -10,6 +10,9 @@
 //! | `command` | a program and its arguments |
 //! | `hooks` | what is done when apps are started or stopped |
 //! | `manage` | which apps are looked after |
+//! | `rules` | what holds for which apps |
+//! | `schedule` | when apps are kept awake or asleep |
+//! | `plan` | how many apps are looked after |
 //! | `units` | durations and sizes |
 //! | `validate` | from typed to needed |
 //! | `show` | `loir config show`: what is needed, as YAML again, without secrets |
@@ -32,8 +35,11 @@ mod file;
 mod hooks;
 pub mod interpolate;
 pub mod manage;
+pub mod plan;
 pub mod problem;
+mod rules;
 pub mod scalar;
+mod schedule;
 pub mod schema;
 pub mod secret;
 pub mod show;
@@ -43,6 +49,7 @@ pub mod yaml;
 
 pub use interpolate::Environment;
 pub use manage::{Manage, Pattern};
+pub use plan::HostingPlan;
 use problem::Problems;
 
 /// Reads the text that `problems` carries up to the tree with its variables filled in. From here on, problems know
@@ -79,6 +86,10 @@ pub struct Config {
     pub apps: Vec<SharedApp>,
     /// What holds for which apps.
     pub rules: Arc<Rules>,
+    /// Whether nothing at all is stopped, and it is only recorded when it would be. The rules know of it.
+    pub dry_run: bool,
+    /// How many apps are looked after.
+    pub plan: HostingPlan,
     /// What is done when apps are started or stopped.
     pub hooks: Vec<Hook>,
 }

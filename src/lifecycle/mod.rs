@@ -19,6 +19,7 @@
 //! | `settle` | after the registry was away, or a gateway ended half way |
 //! | `news` | what a provider says that we did not know: running, stopped, gone |
 //! | `sync` | from what providers list to what is managed |
+//! | `settings` | what holds for an app, and who says so |
 //! | `event` | what happened, in words, and who hears of it |
 //! | `cause` | why it happened |
 //! | `guard` | who may object to a start or a stop |
@@ -62,6 +63,7 @@ mod reached;
 pub mod readiness;
 mod replicas;
 pub mod resolver;
+mod settings;
 mod settle;
 mod sleep;
 pub mod sweep;
@@ -142,6 +144,10 @@ pub struct HoldLimits {
 pub enum Demand {
     /// Somebody wants the app: it is woken, and the request counts as activity.
     Wake,
+    /// The same of a person who knows that the schedule keeps the app asleep, and has asked for it all the same.
+    Insist,
+    /// Somebody wants the app and may not wake it: forwarded if it is awake, and activity then.
+    Use,
     /// A prefetch, a monitor, a favicon: forwarded if the app is awake, but no reason to wake or stay awake.
     Observe,
 }
@@ -186,6 +192,20 @@ pub enum Refusal {
     LeftAlone(Arc<str>),
     /// Too many requests wait already.
     TooManyHeld,
+    /// Its schedule keeps it asleep.
+    Closed {
+        /// When that ends, in milliseconds since 1970, if it does.
+        opens: Option<u64>,
+        /// Whether a person may wake it all the same.
+        ask: bool,
+    },
+    /// It was woken often enough, or was awake long enough.
+    Limited {
+        /// When it may be woken again.
+        retry_after: Duration,
+    },
+    /// Whoever asks may not wake it.
+    NotAllowed,
 }
 
 /// A request that is being proxied. The app is not stopped while one exists; dropping it begins the idle time.
@@ -392,12 +412,12 @@ impl Lifecycle {
         if state == AppState::Awake {
             return Decision::Forward(InFlight {
                 app: app.clone(),
-                counts: demand == Demand::Wake,
+                counts: demand != Demand::Observe,
                 pass: None,
             });
         }
         app.cell.leave(None);
-        if demand == Demand::Observe {
+        if matches!(demand, Demand::Observe | Demand::Use) {
             return Decision::Resting(state);
         }
         if let (AppState::Asleep | AppState::Failed, Some(reason)) = (state, app.left_alone()) {

@@ -11,7 +11,7 @@ use super::{
     Cause, Event, Lifecycle, ManagedApp, Step, cell::NotIdle, fail_point::fail_point, lease::held_since,
 };
 use crate::{
-    app::{AppState, AppStatus},
+    app::{AppState, AppStatus, StopTypes},
     provider::{BeforeStop, Queue, Turn},
     registry::{Change, Fleet, RegistryError, fleet::Agreement},
 };
@@ -196,8 +196,13 @@ impl Lifecycle {
             () = app.wanted() => return Err(Kept::Wanted),
         };
         let before = |error: &dyn std::fmt::Display| Kept::Before(error.to_string());
+        let stop = app.settings().stop;
         let formation = match look.map_err(|error| before(&error))? {
-            BeforeStop::Runs(formation) => app.settings().stop.of(&formation),
+            // Nobody could wake it, so nobody's absence is a reason to stop it.
+            BeforeStop::Runs(formation) if stop == StopTypes::All && !formation.runs_web() => {
+                return Err(Kept::Before("it runs without a web process".to_owned()));
+            }
+            BeforeStop::Runs(formation) => stop.of(&formation),
             BeforeStop::Stopped => return Ok(()),
             BeforeStop::Busy(reason) => return Err(Kept::Before(reason)),
         };

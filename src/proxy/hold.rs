@@ -126,6 +126,31 @@ impl Gateway {
                 let answer = Answer { state: Some(app.state()), ..Answer::error(503, detail, &reference) };
                 self.send(session, ctx, audience, answer).await
             }
+            Held::Refused(Refused { app, reason: Refusal::Closed { opens, ask: _ } }) => {
+                let now = self.0.clock.unix_millis();
+                let until = |opens: u64| Duration::from_millis(opens.saturating_sub(now));
+                let detail = "The app's schedule keeps it asleep.";
+                let answer = Answer {
+                    retry_after: opens.map(until),
+                    state: Some(app.state()),
+                    ..Answer::error(503, detail, "")
+                };
+                self.send(session, ctx, audience, answer).await
+            }
+            Held::Refused(Refused { app, reason: Refusal::Limited { retry_after } }) => {
+                let detail = "The app was woken often enough, or was awake long enough, for now.";
+                let answer = Answer {
+                    retry_after: Some(retry_after),
+                    state: Some(app.state()),
+                    ..Answer::error(503, detail, "")
+                };
+                self.send(session, ctx, audience, answer).await
+            }
+            Held::Refused(Refused { app, reason: Refusal::NotAllowed }) => {
+                let detail = "The app sleeps, and this request may not wake it.";
+                let answer = Answer { state: Some(app.state()), ..Answer::error(503, detail, "") };
+                self.send(session, ctx, audience, answer).await
+            }
             // Nobody waits for this answer: it is empty, whoever asked.
             Held::Refused(Refused { reason: Refusal::Resting(state), .. }) => {
                 let answer = Answer {
