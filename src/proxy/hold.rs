@@ -11,7 +11,7 @@ use super::{
     audience::{self, Audience},
     respond::{self, Answer},
 };
-use crate::lifecycle::{Admission, Failure, ManagedApp, Refusal, Refused};
+use crate::lifecycle::{Admission, ManagedApp, Refusal, Refused};
 
 /// What came of waiting.
 pub enum Held {
@@ -19,9 +19,7 @@ pub enum Held {
     Awake,
     /// It is still on its way, and the client is to come again.
     Waking(Arc<ManagedApp>),
-    /// It did not wake.
-    Failed(Arc<ManagedApp>, Failure),
-    /// There was nothing to wait for.
+    /// There was nothing to wait for, or the wait has come to nothing.
     Refused(Refused),
 }
 
@@ -80,9 +78,9 @@ impl Gateway {
                     ctx.in_flight = Some(in_flight);
                     return Ok(Held::Awake);
                 }
-                Some(Err(failure)) => match self.admit(session, ctx) {
+                Some(Err(reason)) => match self.admit(session, ctx) {
                     Ok(elsewhere) if elsewhere.app().id != app.id => admission = elsewhere,
-                    _ => return Ok(Held::Failed(app, failure)),
+                    _ => return Ok(Held::Refused(Refused { app, reason })),
                 },
                 None => return Ok(Held::Waking(app)),
             }
@@ -106,7 +104,7 @@ impl Gateway {
                 let answer = Answer::waking(&self.0.pages, &app, now, language, posted);
                 self.send(session, ctx, audience, answer).await
             }
-            Held::Failed(app, failure) | Held::Refused(Refused { app, reason: Refusal::Failed(failure) }) => {
+            Held::Refused(Refused { app, reason: Refusal::Failed(failure) }) => {
                 let answer = Answer::failed(&self.0.pages, &app, &failure, now, language, posted);
                 self.send(session, ctx, audience, answer).await
             }
