@@ -37,6 +37,9 @@ pub struct Outlook {
     /// Why it was woken or stopped the last time here, if that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_cause: Option<Cause>,
+    /// What its provider calls what it did about that, where it has a name for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_operation: Option<Arc<str>>,
     /// When it would sleep, if nobody asks for it again. `None` if it sleeps, or something keeps it awake.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sleeps_at: Option<u64>,
@@ -176,6 +179,10 @@ impl Lifecycle {
         let verdict = app.verdict(at);
         let next = app.next_standing(&settings, at.wall);
         let asked_by = visitors(&app.traffic().askers(), at);
+        let (wakes_this_hour, awake_seconds_today) = {
+            let usage = app.ruled.usage();
+            (usage.wakes(at.wall), usage.awake_today(at.wall).as_secs())
+        };
         let awake = state == AppState::Awake;
         let kept_by = self.group_keeps(app, at).filter(|_| awake);
         let mut outlook = Outlook {
@@ -184,6 +191,7 @@ impl Lifecycle {
             since: at.wall.saturating_sub(millis(at.now.since(app.since()))),
             awake_because: Vec::new(),
             last_cause: app.run().map(|run| run.cause),
+            last_operation: app.ruled.operation(),
             sleeps_at: None,
             sleeps_in: None,
             sleeps_because: None,
@@ -199,8 +207,8 @@ impl Lifecycle {
             in_flight: app.in_flight(),
             held: app.held(),
             asked_by,
-            wakes_this_hour: app.ruled.usage().wakes(at.wall),
-            awake_seconds_today: app.ruled.usage().awake_today(at.wall).as_secs(),
+            wakes_this_hour,
+            awake_seconds_today,
             idle_timeout: millis(settings.timeouts.idle),
             sources: ruling.sources.clone(),
         };

@@ -28,6 +28,7 @@ mod listing;
 mod model;
 mod origin;
 mod paas;
+mod pin;
 mod platform;
 mod process;
 mod proxying;

@@ -478,6 +478,7 @@ mod tests {
             name: "shop".into(),
             status: "running".into(),
             base_url: base_url.map(str::to_owned),
+            last_deployed_at: None,
         };
         for (base_url, expected) in [
             (Some("https://shop.osc-fr1.scalingo.io"), "https://shop.osc-fr1.scalingo.io"),

@@ -106,6 +106,7 @@ pub struct Setup {
     server: String,
     defaults: String,
     provider: String,
+    top: String,
     state: bool,
     clock: Clock,
 }
@@ -117,6 +118,7 @@ pub fn gateway(apps: impl IntoIterator<Item = App>) -> Setup {
         server: String::new(),
         defaults: String::new(),
         provider: String::new(),
+        top: String::new(),
         state: false,
         clock: Clock::system(),
     }
@@ -141,6 +143,12 @@ impl Setup {
         self
     }
 
+    /// Further blocks of the file, as `hooks: []`.
+    pub fn top(mut self, yaml: &str) -> Self {
+        writeln!(self.top, "{}", yaml.trim_end()).unwrap();
+        self
+    }
+
     /// With a `state_dir`.
     pub fn keeps_state(mut self) -> Self {
         self.state = true;
@@ -160,9 +168,9 @@ impl Setup {
             if self.state { format!("state_dir: {:?}\n", folder.join("state")) } else { String::new() };
         let apps: String = self.apps.iter().map(|app| app.yaml(&journal(folder, &app.name))).collect();
         format!(
-            "server:\n  listen: {listen}\n  domain: test\n{}{state}defaults:\n{idle}{}providers:\n  - name: local\n    \
+            "{}server:\n  listen: {listen}\n  domain: test\n{}{state}defaults:\n{idle}{}providers:\n  - name: local\n    \
              type: process\n{}    apps:\n{apps}",
-            self.server, self.defaults, self.provider
+            self.top, self.server, self.defaults, self.provider
         )
     }
 
