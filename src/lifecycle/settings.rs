@@ -143,6 +143,7 @@ mod tests {
             aliases: Vec::new(),
             status: AppStatus::Stopped,
             endpoint: None,
+            deployed_at: None,
             left_alone: None,
             settings,
         };
