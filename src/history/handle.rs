@@ -154,7 +154,9 @@ impl History {
         // Numbers add up, so each must be found once: nothing moves from memory to the store meanwhile.
         let looked = async {
             let _still = self.0.moving.read().await;
-            (self.0.waiting().hours(fits), self.0.store.hours(pattern.as_ref(), from, to).await)
+            // The lock is not held while the store is asked.
+            let waiting = self.0.waiting().hours(fits);
+            (waiting, self.0.store.hours(pattern.as_ref(), from, to).await)
         };
         let (waiting, stored) = match tokio::time::timeout(PATIENCE, looked).await {
             Ok((waiting, stored)) => (waiting, stored.map_err(|error| error.to_string())),
