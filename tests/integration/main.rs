@@ -14,6 +14,7 @@
 mod simulators;
 mod support;
 
+mod access;
 mod account;
 mod bad_input;
 mod cell;
@@ -44,6 +45,7 @@ mod registry;
 mod registry_cli;
 mod reload;
 mod restart;
+mod rules;
 mod savings;
 mod schedule;
 mod shutdown;

@@ -73,7 +73,9 @@ fn told(why: &Why, words: &Words) -> (String, String) {
             (words.get("closed").to_owned(), words.get("closed_why").to_owned())
         }
         Why::Closed { opens: Some(opens), now } => {
-            let zone = opens.time_zone().iana_name().unwrap_or("UTC").replace('_', " ");
+            // `America/New_York` is New York to people.
+            let zone = opens.time_zone().iana_name().unwrap_or("UTC");
+            let zone = zone.rsplit('/').next().unwrap_or(zone).replace('_', " ");
             let why = words.get("opens_why").replace("{zone}", &zone);
             (words.get("opens").replace("{when}", &when(opens, now, words)), why)
         }

@@ -33,6 +33,58 @@ fn failed() -> Wake<'static> {
     Wake { stage: Stage::Failed(failure), ..waking() }
 }
 
+fn on(text: &str) -> jiff::Zoned {
+    text.parse().expect("a moment")
+}
+
+/// Every reason for which an app is not woken.
+fn notices(app: &str) -> [(&'static str, Notice<'_>); 5] {
+    let now = on("2026-11-21T12:00[Europe/Paris]");
+    let monday = Why::Closed { opens: Some(on("2026-11-23T08:00[Europe/Paris]")), now: now.clone() };
+    let plain = |why| Notice { app, why, anyway: None, posted: false };
+    [
+        ("closed", Notice { anyway: Some("/.loir/wake?to=%22%3E".to_owned()), ..plain(monday.clone()) }),
+        ("closed, posted", Notice { posted: true, ..plain(monday) }),
+        ("closed for good", plain(Why::Closed { opens: None, now })),
+        ("limited", plain(Why::Limited(90 * SECOND))),
+        ("not allowed", plain(Why::NotAllowed { token: true, link: true, network: true })),
+    ]
+}
+
+#[test]
+fn a_notice_says_when_or_how_in_the_readers_language() {
+    let say = |notice: &Notice<'_>, language| pages().notice(notice, language).body;
+    let now = on("2026-11-21T12:00[Europe/Paris]");
+    for (opens, en, fr) in [
+        ("2026-11-21T20:05[Europe/Paris]", "Notes opens Saturday 20:05", "Notes ouvre samedi à 20:05"),
+        ("2026-11-27T23:59[Europe/Paris]", "Notes opens Friday 23:59", "Notes ouvre vendredi à 23:59"),
+        (
+            "2026-11-28T00:00[Europe/Paris]",
+            "opens Saturday 28 November, 00:00",
+            "ouvre samedi 28 novembre à 00:00",
+        ),
+        (
+            "2027-11-23T08:00[Europe/Paris]",
+            "opens Tuesday 23 November, 08:00",
+            "ouvre mardi 23 novembre à 08:00",
+        ),
+    ] {
+        let why = Why::Closed { opens: Some(on(opens)), now: now.clone() };
+        let notice = Notice { app: "notes", why, anyway: None, posted: false };
+        for (language, words) in [(Language::En, en), (Language::Fr, fr)] {
+            let page = say(&notice, language);
+            assert!(page.contains(words), "{words}: {page}");
+        }
+    }
+    for (wait, words) in
+        [(1, "1\u{a0}min"), (119 * 60, "119\u{a0}min"), (7201, "3\u{a0}h"), (7200, "2\u{a0}h")]
+    {
+        let why = Why::Limited(wait * SECOND);
+        let page = say(&Notice { app: "notes", why, anyway: None, posted: false }, Language::En);
+        assert!(page.contains(words), "{words}: {page}");
+    }
+}
+
 /// Every kind of page in every language, for what must hold for all of them.
 fn every_page(app: &str, reference: &str) -> Vec<(String, Page)> {
     let pages = pages();
@@ -52,11 +104,14 @@ fn every_page(app: &str, reference: &str) -> Vec<(String, Page)> {
                 all.push((format!("{name}, {timing}, {tag}"), page));
             }
         }
+        for (name, notice) in notices(app) {
+            all.push((format!("{name}, {tag}"), pages.notice(&notice, language)));
+        }
         for status in STATUSES {
             all.push((format!("{status}, {tag}"), pages.error(ErrorPage { status, reference }, language)));
         }
     }
-    assert_eq!(all.len(), 36);
+    assert_eq!(all.len(), 46);
     all
 }
 
@@ -111,9 +166,11 @@ fn the_policy_allows_what_carries_the_nonce_and_nothing_else() {
     for (which, page) in every_page("notes", "7f3a9c21") {
         let nonce = nonce_of(&page);
         assert_eq!(nonce.len(), 32, "{which}: 128 bits");
+        // Only the button that wakes an app all the same sends a form.
+        let form = if page.body.contains("<form") { "'self'" } else { "'none'" };
         let expected = format!(
             "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; \
-             img-src data:; form-action 'none'; base-uri 'none'; frame-ancestors 'self'"
+             img-src data:; form-action {form}; base-uri 'none'; frame-ancestors 'self'"
         );
         assert_eq!(page.csp, expected, "{which}");
         for element in ["style", "script"] {
