@@ -6,6 +6,7 @@ use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
     AccessLog,
+    history::History,
     manage::Pattern,
     plan, rules,
     scalar::{Count, HostName, Label, Listen, Networks, Threads},
@@ -43,6 +44,10 @@ pub(super) struct File {
     /// How many provider entries and apps are looked after, for whoever hosts the gateway for others: `free` (1 and 3), `team`
     /// (3 and 20), `enterprise` (all and 100) or numbers. Default: all.
     pub plan: Option<plan::Typed>,
+    /// Where events are kept, and for how long.
+    pub history: Option<Located<History>>,
+    /// Where operators ask and act, and who may.
+    pub admin: Option<super::admin::Typed>,
 }
 
 /// Which apps are woken and stopped. The others are proxied while they run, and else left alone.

@@ -6,11 +6,13 @@
 //! | `file` | what was typed: one struct for each block of the YAML, unknown keys refused |
 //! | `yaml` | the YAML as a tree that knows where each value stands, and serde over that tree |
 //! | `interpolate` | `${NAME}` from the environment |
+//! | `admin` | the admin side: where, and who may |
 //! | `scalar` | values of one word: names, hosts, ports, addresses, networks |
 //! | `manage` | which apps are looked after |
 //! | `rules` | what holds for which apps |
 //! | `schedule` | when apps are kept awake or asleep |
 //! | `plan` | how many apps are looked after |
+//! | `history` | where events are kept, and for how long |
 //! | `units` | durations and sizes |
 //! | `validate` | from typed to needed |
 //! | `show` | `loir config show`: what is needed, as YAML again, without secrets |
@@ -27,7 +29,9 @@ use crate::{
     routing::Rules,
 };
 
+pub mod admin;
 mod file;
+pub mod history;
 pub mod interpolate;
 pub mod manage;
 pub mod plan;
@@ -42,6 +46,8 @@ pub mod units;
 pub mod validate;
 pub mod yaml;
 
+pub use admin::Admin;
+pub use history::HistoryConfig;
 pub use interpolate::Environment;
 pub use manage::{Manage, Pattern};
 pub use plan::HostingPlan;
@@ -85,6 +91,10 @@ pub struct Config {
     pub dry_run: bool,
     /// How many apps are looked after.
     pub plan: HostingPlan,
+    /// Where events are kept, and for how long.
+    pub history: HistoryConfig,
+    /// Where operators ask and act.
+    pub admin: Admin,
 }
 
 /// An app that exists in several places and has one name: `apps` in the file.

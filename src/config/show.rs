@@ -61,6 +61,8 @@ pub fn show(
     for (key, block) in &checked.written {
         shown[*key] = block.clone();
     }
+    shown["history"] = config.history.show();
+    shown["admin"] = config.admin.show();
     let entries = config.providers.iter().zip(&checked.names).zip(options);
     let entries = entries.map(|((entry, name), options)| {
         let mut map = Map::from_iter([

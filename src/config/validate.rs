@@ -12,6 +12,7 @@ use super::{
     AccessLog, Config, HostingPlan, Limits, Manage, Pattern, ProviderEntry, RegistryEntry, Server,
     ServerTimeouts, SharedApp,
     file::{self, File},
+    history,
     interpolate::Environment,
     problem::{At, Problems, suggest},
     rules,
@@ -87,6 +88,13 @@ pub fn validate(
         rules: Arc::new(rules),
         dry_run: file.dry_run.is_some_and(|dry_run| dry_run.value),
         plan: file.plan.map_or_else(HostingPlan::default, |plan| plan.0),
+        history: history::validate(file.history, state_dir.is_some(), problems),
+        admin: super::admin::admin(
+            file.admin.unwrap_or_default(),
+            listen.value,
+            state_dir.is_some(),
+            problems,
+        ),
     };
     let state_dir = state_dir.map(|dir| dir.written);
     Checked { config, shared, listen, domains, state_dir, names, rules: places, written }

@@ -220,8 +220,8 @@ impl Lifecycle {
             () = app.wanted() => return Err(Kept::Wanted),
         };
         let before = |error: &dyn std::fmt::Display| Kept::Before(error.to_string());
-        self.still_fresh(&turn, idle)?;
         let stop = app.settings().stop;
+        self.still_fresh(&turn, idle)?;
         let formation = match look.map_err(|error| before(&error))? {
             // Nobody could wake it, so nobody's absence is a reason to stop it.
             BeforeStop::Runs(formation) if stop == StopTypes::All && !formation.runs_web() => {

@@ -5,6 +5,7 @@
 //! | `mod` (here) | a process: runtimes, signals, the order of things at start and end |
 //! | `running` | a gateway that runs: how it is put together, reloaded and ended |
 //! | `roster` | who is there: asks providers for their apps, and builds the routes |
+//! | `allowance` | which apps are beyond the plan |
 //! | `recollection` | what providers listed last, for when one cannot be asked |
 //! | `load` | from a text to a plan |
 //! | `logging` | log lines |
@@ -27,6 +28,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
 };
 
+mod allowance;
 mod health;
 pub mod load;
 pub mod logging;
@@ -42,7 +44,10 @@ pub use online::check_online;
 pub use running::{Gear, Running, StartError};
 pub use upkeep::{Chore, Outcome, tend};
 
-use crate::{clock::Clock, config::Environment};
+use crate::{
+    clock::Clock,
+    config::{self, Environment},
+};
 
 /// Runs a gateway in the foreground until SIGTERM or SIGINT. SIGHUP reads `path` again.
 pub fn run(path: PathBuf, plan: Plan) -> ExitCode {
@@ -137,16 +142,33 @@ async fn serve(
     };
     log::info!("listening on {}", running.address());
     ready(running.address());
-    while let Wish::Reload = signals.next().await {
-        match reload() {
+    if let Err(error) = running.serve_admin_as_usual() {
+        let address = config::admin::DEFAULT;
+        log::warn!("no admin side: {address}: {error} (set admin.listen to another address, or to off)");
+    }
+    loop {
+        let (wish, tell) = tokio::select! {
+            wish = signals.next() => (wish, None),
+            tell = running.reload_wanted() => (Wish::Reload, Some(tell)),
+        };
+        if matches!(wish, Wish::End) {
+            break;
+        }
+        let outcome = match reload() {
             Ok(plan) => tokio::select! {
-                () = running.reload(plan) => {}
+                () = running.reload(plan) => Ok(()),
                 // What is left of the reload does not matter any more.
                 () = signals.end() => break,
             },
             Err(problems) => {
-                log::error!("the configuration is not reloaded and the old one stays:\n{problems}")
+                log::error!("the configuration is not reloaded and the old one stays:\n{problems}");
+                Err(problems)
             }
+        };
+        running.reloaded(outcome.is_ok());
+        if let Some(tell) = tell {
+            // Whoever asked may be gone.
+            let _ = tell.send(outcome);
         }
     }
     tokio::select! {

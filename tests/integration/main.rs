@@ -22,6 +22,7 @@ mod config;
 mod dry_run;
 mod fleet;
 mod fleet_faults;
+mod fleet_rules;
 mod formation;
 mod group;
 mod heroku;
