@@ -93,6 +93,8 @@ async fn a_window_of_sleep_stops_an_app_for_all_when_nothing_is_in_flight_anywhe
     assert_eq!(pair.platform.stops("shop"), 0, "the follower has something in flight");
     drop(open);
     eventually!(pair.platform.in_flight("shop") == 0);
+    // Not again at once after it gave way, and long before ten minutes have passed.
+    pair.clock.advance(MINUTE);
     eventually!(pair.states("shop") == [AppState::Asleep; 2]);
     assert_eq!(pair.platform.stops("shop"), 1);
     for gateway in [&pair.leader, &pair.follower] {
@@ -114,6 +116,7 @@ async fn the_leader_alone_wakes_an_app_ahead_of_its_window_and_nobody_stops_it_i
     let follower = pair.follower.running.lifecycle();
     let slept = follower.sleep_now(&pair.follower.app_at("cloud", "shop"), somebody()).await;
     assert_eq!(slept, Slept::Yes, "a person may, at any gateway");
+    eventually!(pair.states("shop") == [AppState::Asleep; 2]);
     pair.stays("shop", AppState::Asleep).await;
 }
 
