@@ -179,6 +179,11 @@ impl ManagedApp {
     pub(super) fn turned_down(&self, insist: bool, stopping: bool, wall: u64) -> Option<Refusal> {
         let settings = self.settings();
         let ruling = &settings.ruling;
+        // Another gateway has it up already, or on its way.
+        let up = |state| matches!(state, AppState::Waking | AppState::Awake);
+        if !stopping && self.record().is_some_and(|record| up(record.state)) {
+            return None;
+        }
         if let Stance::Closed { wake, opens } = self.stance(&settings, wall) {
             match wake {
                 WhileAsleep::Never => return Some(Refusal::Closed { opens, ask: false }),

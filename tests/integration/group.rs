@@ -10,7 +10,8 @@ use loir::{
 
 use crate::{
     eventually,
-    support::{App, Gateway, Setup, gateway},
+    simulators::{Platform, Scalingo},
+    support::{App, Gateway, Setup, gateway, paas::gateway_for},
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -97,13 +98,18 @@ async fn if_the_one_that_comes_first_fails_so_does_the_wake_and_says_why() {
     assert_eq!(loir.times("shop-front", "start"), 0);
 }
 
-#[tokio::test]
+/// Apps that are written down are refused in a circle; those that a platform lists are only known when it does.
+#[tokio::test(flavor = "multi_thread")]
 async fn those_who_would_wait_for_each_other_do_not_wait() {
-    let rule =
-        "    wakes_with: ['shop-front', 'shop-back']\n    after: { 'shop-front': ready, 'shop-back': ready }";
-    let loir = shop(front(), back(), rule).start().await;
-    loir.wake("shop-front").await;
-    eventually!(states(&loir) == [AppState::Awake; 2]);
+    let platform = Scalingo::start().await;
+    for app in ["shop-front", "shop-back"] {
+        platform.add(app, &[("web", 1)], false);
+    }
+    let rules = "rules:\n  - match: 'shop-(front|back)'\n    wakes_with: ['shop-front', 'shop-back']\n    \
+                 after: { 'shop-front': ready, 'shop-back': ready }";
+    let loir = gateway_for([platform.entry("cloud")]).top(rules).start().await;
+    assert_eq!(loir.get("shop-front", "/").send().await.unwrap().status(), 200);
+    eventually!(loir.app_at("cloud", "shop-back").state() == AppState::Awake);
 }
 
 #[tokio::test]

@@ -24,6 +24,7 @@ mod deployment;
 mod dry_run;
 mod fleet;
 mod fleet_faults;
+mod fleet_rules;
 mod formation;
 mod group;
 mod heroku;
