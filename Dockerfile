@@ -27,6 +27,8 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 10001 --home-dir /var/lib/loir --create-home loir
 COPY --from=program /build/target/release/loir /usr/local/bin/loir
+# For a gateway that is an app of a platform: LOIR_CONFIG=/etc/loir/paas.yaml.
+COPY conf/paas.yaml /etc/loir/paas.yaml
 USER loir
 WORKDIR /var/lib/loir
 EXPOSE 8080

@@ -7,6 +7,7 @@ use serde::{Deserialize, de::IgnoredAny};
 use super::{
     AccessLog,
     history::History,
+    hooks::TypedHook,
     manage::Pattern,
     savings::Savings,
     scalar::{Count, HostName, Label, Listen, Networks, Threads},
@@ -37,10 +38,14 @@ pub(super) struct File {
     pub manage: Option<Manage>,
     /// Apps that exist in several places and have one name.
     pub apps: Option<Vec<Located<SharedApp>>>,
+    /// What is done when apps are started or stopped: commands and webhooks. Default: nothing.
+    pub hooks: Option<Vec<Located<TypedHook>>>,
     /// Where events are kept, and for how long.
     pub history: Option<Located<History>>,
     /// What a sleep is worth is reckoned with these: money, energy, CO2e.
     pub savings: Option<Savings>,
+    /// Where operators ask and act, and who may.
+    pub admin: Option<super::admin::Typed>,
 }
 
 /// Which apps are woken and stopped. The others are proxied while they run, and else left alone.

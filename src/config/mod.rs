@@ -6,7 +6,10 @@
 //! | `file` | what was typed: one struct for each block of the YAML, unknown keys refused |
 //! | `yaml` | the YAML as a tree that knows where each value stands, and serde over that tree |
 //! | `interpolate` | `${NAME}` from the environment |
+//! | `admin` | the admin side: where, and who may |
 //! | `scalar` | values of one word: names, hosts, ports, addresses, networks |
+//! | `command` | a program and its arguments |
+//! | `hooks` | what is done when apps are started or stopped |
 //! | `manage` | which apps are looked after |
 //! | `history` | where events are kept, and for how long |
 //! | `savings` | what a sleep is worth is reckoned with |
@@ -23,11 +26,15 @@ use ipnet::IpNet;
 
 use crate::{
     app::{AppId, Timeouts},
+    hooks::Hook,
     routing::Rules,
 };
 
+pub mod admin;
+pub(crate) mod command;
 mod file;
 pub mod history;
+mod hooks;
 pub mod interpolate;
 pub mod manage;
 pub mod problem;
@@ -40,6 +47,7 @@ pub mod units;
 pub mod validate;
 pub mod yaml;
 
+pub use admin::Admin;
 pub use history::HistoryConfig;
 pub use interpolate::Environment;
 pub use manage::{Manage, Pattern};
@@ -80,10 +88,14 @@ pub struct Config {
     pub apps: Vec<SharedApp>,
     /// What holds for which apps.
     pub rules: Arc<Rules>,
+    /// What is done when apps are started or stopped.
+    pub hooks: Vec<Hook>,
     /// Where events are kept, and for how long.
     pub history: HistoryConfig,
     /// What a sleep is worth is reckoned with these.
     pub savings: SavingsConfig,
+    /// Where operators ask and act.
+    pub admin: Admin,
 }
 
 /// An app that exists in several places and has one name: `apps` in the file.

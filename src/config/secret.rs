@@ -63,6 +63,8 @@ impl schemars::JsonSchema for Secret {
 pub(super) fn looks_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     key == "env"
+        // Whoever knows the address of a webhook can write to it.
+        || key == "webhook"
         || key.ends_with("key")
         || ["token", "secret", "passw", "passphrase", "credential"].iter().any(|word| key.contains(word))
 }
@@ -81,7 +83,8 @@ pub(super) fn in_tree(node: &Node, text: &str) -> Vec<Range<usize>> {
             Kind::Sequence { items, .. } => items.iter().for_each(|item| walk(item, secret, text, found)),
             Kind::Mapping { entries, .. } => {
                 for entry in entries {
-                    let secret = secret || looks_secret(&entry.key);
+                    let of_a_hook = || entries.iter().any(|other| ["on", "preset"].contains(&&*other.key));
+                    let secret = secret || looks_secret(&entry.key) || (entry.key == "url" && of_a_hook());
                     let between = text.get(entry.key_at.end..entry.value.at.start).unwrap_or_default();
                     if let (true, Some(property)) = (secret, between.find(['&', '!'])) {
                         found.push(entry.key_at.end + property..entry.value.at.start);
@@ -111,9 +114,12 @@ pub(super) fn in_lines(text: &str) -> Vec<Range<usize>> {
             for (colon, _) in line.match_indices(':') {
                 let key = line[..colon].trim_end_matches(['"', '\'', ' ']);
                 let word = key.rfind(|c: char| !c.is_alphanumeric() && c != '_' && c != '-');
-                if looks_secret(
-                    &key[word.map_or(0, |at| at + key[at..].chars().next().map_or(1, char::len_utf8))..],
-                ) {
+                let of_a_hook = text.contains("preset") && key.ends_with("url");
+                if of_a_hook
+                    || looks_secret(
+                        &key[word.map_or(0, |at| at + key[at..].chars().next().map_or(1, char::len_utf8))..],
+                    )
+                {
                     let value = line[colon + 1..].len() - line[colon + 1..].trim_start().len();
                     found.push((start + colon + 1 + value).min(end)..end);
                     block = Some(indent);

@@ -39,6 +39,8 @@ pub struct Checked {
     pub names: Vec<Located<String>>,
     /// Each shared app as written.
     pub shared: Vec<serde_json::Value>,
+    /// Each hook as written.
+    pub hooks: Vec<serde_json::Value>,
 }
 
 /// Reads the tree. Every problem goes to the list, and what is wrong is left out or at its default.
@@ -67,6 +69,8 @@ pub fn validate(
         .unzip();
     let (shared, apps): (Vec<_>, Vec<_>) =
         apps(file.apps.unwrap_or_default(), &names, problems).into_iter().unzip();
+    let (shown_hooks, hooks): (Vec<_>, Vec<_>) =
+        super::hooks::hooks(file.hooks.unwrap_or_default(), problems).into_iter().unzip();
     let config = Config {
         server: server(typed, listen.value, &domains),
         registry: self::registry(registry.map(|entry| entry.value), registries, problems),
@@ -76,10 +80,25 @@ pub fn validate(
         manage: manage(file.manage.unwrap_or_default()),
         apps,
         rules: Arc::default(),
+        hooks,
         history: history::validate(file.history, state_dir.is_some(), problems),
         savings: savings::validate(file.savings, problems),
+        admin: super::admin::admin(
+            file.admin.unwrap_or_default(),
+            listen.value,
+            state_dir.is_some(),
+            problems,
+        ),
     };
-    Checked { config, shared, listen, domains, state_dir: state_dir.map(|dir| dir.written), names }
+    Checked {
+        config,
+        shared,
+        hooks: shown_hooks,
+        listen,
+        domains,
+        state_dir: state_dir.map(|dir| dir.written),
+        names,
+    }
 }
 
 fn server(typed: file::Server, listen: SocketAddr, domains: &[Located<HostName>]) -> Server {

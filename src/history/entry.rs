@@ -120,6 +120,10 @@ pub struct Entry {
     /// The gateway that saw it.
     #[schema(value_type = String)]
     pub gateway: Arc<str>,
+    /// What the provider calls what it did about it, where it has a name for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub operation: Option<Arc<str>>,
 }
 
 impl Entry {
@@ -148,6 +152,7 @@ impl From<&Happening> for Entry {
             run: happening.run.as_ref().map(|run| run.id.clone()),
             took,
             gateway: happening.gateway.clone(),
+            operation: happening.operation.clone(),
         }
     }
 }

@@ -176,9 +176,9 @@ async fn write_events(
         of.collect()
     }
     let insert = sqlx::query(
-        "INSERT INTO loir_events (id, at, app, event, kind, cause, run, took, gateway, text) SELECT * FROM unnest(\
+        "INSERT INTO loir_events (id, at, app, event, kind, cause, run, took, gateway, text, operation) SELECT * FROM unnest(\
          $1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[], $9::text[], \
-         $10::text[]) ON CONFLICT DO NOTHING",
+         $10::text[], $11::text[]) ON CONFLICT DO NOTHING",
     );
     let insert = insert
         .bind(column(entries.iter().map(|entry| entry.id.0)))
@@ -190,7 +190,8 @@ async fn write_events(
         .bind(column(entries.iter().map(|entry| entry.run.as_ref().map(ToString::to_string))))
         .bind(column(entries.iter().map(|entry| entry.took.map(sql::number))))
         .bind(column(entries.iter().map(|entry| entry.gateway.to_string())))
-        .bind(column(entries.iter().map(|entry| entry.text.clone())));
+        .bind(column(entries.iter().map(|entry| entry.text.clone())))
+        .bind(column(entries.iter().map(|entry| entry.operation.as_ref().map(ToString::to_string))));
     insert.execute(on).await.map(drop)
 }
 

@@ -69,8 +69,9 @@ pub(super) fn lacks_tables(error: &sqlx::Error) -> bool {
     database.code().is_some_and(|code| code == "42P01") || database.message().starts_with("no such table")
 }
 
-/// An event as it is in a row: id, at, provider, name, event, cause, run, took, gateway, text.
-pub(super) type Row = (i64, i64, String, String, String, String, Option<String>, Option<i64>, String, String);
+/// An event as it is in a row: id, at, provider, name, event, cause, run, took, gateway, text, operation.
+pub(super) type Row =
+    (i64, i64, String, String, String, String, Option<String>, Option<i64>, String, String, Option<String>);
 
 /// Selects events of these apps, or of all.
 pub(super) fn select<DB: Database>(query: &Query, apps: Option<&[i64]>) -> QueryBuilder<DB>
@@ -80,7 +81,7 @@ where
 {
     let (from, before) = query.range();
     let mut sql = QueryBuilder::new(
-        "SELECT e.id, e.at, a.provider, a.name, e.event, e.cause, e.run, e.took, e.gateway, e.text \
+        "SELECT e.id, e.at, a.provider, a.name, e.event, e.cause, e.run, e.took, e.gateway, e.text, e.operation \
          FROM loir_events e JOIN loir_apps a ON a.id = e.app WHERE e.id >= ",
     );
     sql.push_bind(from.0).push(" AND e.id < ").push_bind(before.0);
@@ -108,7 +109,7 @@ where
 
 /// An event out of its row. One that cannot be read is left out, and told in the log.
 pub(super) fn read(row: Row) -> Option<Entry> {
-    let (id, at, provider, name, event, cause, run, took, gateway, text) = row;
+    let (id, at, provider, name, event, cause, run, took, gateway, text, operation) = row;
     let cause = match serde_json::from_str(&cause) {
         Ok(cause) => cause,
         Err(error) => {
@@ -126,6 +127,7 @@ pub(super) fn read(row: Row) -> Option<Entry> {
         run: run.map(Arc::from),
         took: took.and_then(|took| u64::try_from(took).ok()),
         gateway: gateway.into(),
+        operation: operation.map(Arc::from),
     })
 }
 

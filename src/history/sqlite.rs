@@ -163,13 +163,14 @@ impl SqliteStore {
         }
         for entry in &batch.entries {
             let insert = sqlx::query(
-                "INSERT INTO loir_events (id, at, app, event, kind, cause, run, took, gateway, text) \
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                "INSERT INTO loir_events (id, at, app, event, kind, cause, run, took, gateway, text, operation) \
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             );
             let insert = insert.bind(entry.id.0).bind(sql::number(entry.at)).bind(ids.get(&entry.app));
             let insert = insert.bind(&entry.event).bind(entry.cause.kind()).bind(sql::cause(entry));
             let insert = insert.bind(entry.run.as_deref()).bind(entry.took.map(sql::number));
-            insert.bind(&*entry.gateway).bind(&entry.text).execute(&mut *on).await?;
+            let insert = insert.bind(&*entry.gateway).bind(&entry.text).bind(entry.operation.as_deref());
+            insert.execute(&mut *on).await?;
         }
         for ((app, day), more) in sql::days(batch, |app| ids.get(app).copied()) {
             let known = sqlx::query_scalar("SELECT hours FROM loir_days WHERE app = ? AND day = ?");

@@ -16,6 +16,7 @@ use super::{
     cell::{AppCell, NotIdle},
     gate::Gate,
     reached::Reached,
+    ruled::Ruled,
     traffic::Traffic,
 };
 use crate::{
@@ -72,6 +73,7 @@ pub struct ManagedApp {
     /// The latest wake or stop that was begun here.
     run: ArcSwapOption<Run>,
     traffic: Traffic,
+    pub(super) ruled: Ruled,
 }
 
 #[derive(Default)]
@@ -192,6 +194,8 @@ impl ManagedApp {
     ) -> Self {
         let now = clock.now();
         let memory = record.map(Memory::of).unwrap_or_default();
+        let ruled = Ruled::default();
+        ruled.pin(record.and_then(|record| record.pinned_until));
         let progress = Progress {
             state: AppState::Asleep,
             step: Step::Starting,
@@ -226,11 +230,13 @@ impl ManagedApp {
             flushed: AtomicU64::new(0),
             run: ArcSwapOption::empty(),
             traffic: Traffic::default(),
+            ruled,
         }
     }
 
     /// A wake or a stop has begun here.
     pub(super) fn begin_run(&self, cause: Cause) {
+        self.ruled.operates(None);
         self.run.store(Some(Arc::new(Run::new(cause))));
     }
 
@@ -381,10 +387,27 @@ impl ManagedApp {
         self.progress.send_if_modified(|progress| {
             let changed = self.cell.change(from, to);
             if changed {
+                self.goes(from, to);
                 *progress = Progress { state: to, step, began: self.clock.now(), boots, failure };
             }
             changed
         })
+    }
+
+    /// What the change means for its hours.
+    fn goes(&self, from: AppState, to: AppState) {
+        let wall = self.clock.unix_millis();
+        let mut usage = self.ruled.usage();
+        match to {
+            AppState::Waking => usage.up(wall),
+            AppState::Awake if from != AppState::Stopping => {
+                usage.awake(&self.settings().ruling.limits, wall);
+                usage.up(wall);
+                self.ruled.comes_up(wall);
+            }
+            AppState::Awake | AppState::Stopping => {}
+            AppState::Asleep | AppState::Failed => usage.down(wall),
+        }
     }
 
     /// `Awake` becomes `Stopping` if the app is idle, see [`AppCell::begin_stop`]. Everyone who waits hears of it either
@@ -410,6 +433,7 @@ impl ManagedApp {
     pub(super) fn remember(&self, record: &Record) {
         let mut memory = self.memory();
         if memory.record.as_ref().is_none_or(|known| known.epoch <= record.epoch) {
+            self.note(memory.record.as_ref(), record);
             *memory = Memory { followed: record.epoch, ..Memory::of(record) };
         }
         drop(memory);
@@ -430,12 +454,27 @@ impl ManagedApp {
             self.untold.store(true, Ordering::SeqCst);
         }
         if news {
+            self.note(memory.record.as_ref(), record);
             *memory = Memory { followed: memory.followed, ..Memory::of(record) };
         }
         let behind = memory.followed < record.epoch;
         drop(memory);
         self.heard.notify_waiters();
         news && behind
+    }
+
+    /// Its record was `before`, as far as this gateway has heard, and is another now.
+    fn note(&self, before: Option<&Record>, now: &Record) {
+        self.ruled.pin(now.pinned_until);
+        // Whoever woke it, here or elsewhere. A wake that was begun and ended between two looks has left its boot time.
+        let woken = before.is_some_and(|before| match now.state {
+            AppState::Waking => before.state != AppState::Waking,
+            AppState::Awake => before.state != AppState::Waking && before.boots != now.boots,
+            _ => false,
+        });
+        if woken {
+            self.ruled.usage().woke(self.clock.unix_millis());
+        }
     }
 
     /// The registry has no record of it any more: whatever comes next is news.

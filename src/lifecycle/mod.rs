@@ -23,6 +23,11 @@
 //! | `cause` | why it happened |
 //! | `guard` | who may object to a start or a stop |
 //! | `traffic` | what requests an app has had |
+//! | `verdict` | what is to be done about an app at this moment |
+//! | `schedule`, `limit`, `group` | what rules want: windows by the clock, so much and not more, together |
+//! | `ruled` | what is noted of an app for that |
+//! | `pin`, `hand` | what people do: keep awake until, wake, put to sleep |
+//! | `outlook` | why an app is awake and when it would sleep, for people |
 
 use std::{
     collections::HashMap,
@@ -54,19 +59,27 @@ mod fail_point;
 mod fleet;
 pub mod follow;
 mod gate;
+pub mod group;
 pub mod guard;
+mod hand;
 mod lease;
+pub mod limit;
 mod managed;
 mod news;
+pub mod outlook;
+mod pin;
 mod reached;
 pub mod readiness;
 mod replicas;
 pub mod resolver;
+mod ruled;
+pub mod schedule;
 mod settle;
 mod sleep;
 pub mod sweep;
 mod sync;
 pub mod traffic;
+pub mod verdict;
 mod wake;
 
 /// The atomics of [`cell`], named here so that loom can put its own in their place.
@@ -77,8 +90,12 @@ mod atomic {
 pub use cause::{Cause, Run};
 pub use event::{Event, Happening, Witness};
 pub use fleet::ListNews;
+use group::Groups;
 use guard::Guard;
+pub use hand::Roused;
 pub use managed::{Claim, Failure, Known, ManagedApp, Progress, Settings, Step};
+pub use outlook::Outlook;
+pub use pin::PinError;
 pub use reached::Reached;
 pub use replicas::Replicas;
 use resolver::Resolver;
@@ -89,6 +106,9 @@ pub use sync::{Listed, Policy};
 /// Decides every start and stop. Shared by every request and every background task of a gateway.
 pub struct Lifecycle {
     apps: ArcSwap<HashMap<AppId, Arc<ManagedApp>>>,
+    /// Apps that have a schedule or a limit, which no idle time tells of.
+    ruled: ArcSwap<Vec<Arc<ManagedApp>>>,
+    groups: ArcSwap<Groups>,
     /// Apps that were taken out of the configuration and still run.
     leaving: Mutex<Vec<Arc<ManagedApp>>>,
     registry: Arc<dyn Registry>,
@@ -142,6 +162,10 @@ pub struct HoldLimits {
 pub enum Demand {
     /// Somebody wants the app: it is woken, and the request counts as activity.
     Wake,
+    /// The same of a person who knows that the schedule keeps the app asleep, and has asked for it all the same.
+    Insist,
+    /// Somebody wants the app and may not wake it: forwarded if it is awake, and activity then.
+    Use,
     /// A prefetch, a monitor, a favicon: forwarded if the app is awake, but no reason to wake or stay awake.
     Observe,
 }
@@ -186,6 +210,20 @@ pub enum Refusal {
     LeftAlone(Arc<str>),
     /// Too many requests wait already.
     TooManyHeld,
+    /// Its schedule keeps it asleep.
+    Closed {
+        /// When that ends, in milliseconds since 1970, if it does.
+        opens: Option<u64>,
+        /// Whether a person may wake it all the same.
+        ask: bool,
+    },
+    /// It was woken often enough, or was awake long enough.
+    Limited {
+        /// When it may be woken again.
+        retry_after: Duration,
+    },
+    /// Whoever asks may not wake it.
+    NotAllowed,
 }
 
 /// A request that is being proxied. The app is not stopped while one exists; dropping it begins the idle time.
@@ -221,19 +259,20 @@ pub struct Waking {
     lifecycle: Arc<Lifecycle>,
     app: Arc<ManagedApp>,
     progress: watch::Receiver<Progress>,
+    demand: Demand,
     cause: Cause,
     _place: Place,
 }
 
 impl Waking {
-    /// Returns when the app is awake (or the wake has failed). Has no deadline of its own; may be called again after
-    /// it was cancelled.
-    pub async fn awake(&mut self) -> Result<InFlight, Failure> {
+    /// Returns when the app is awake (or the wake has failed, or is not to be made any more). Has no deadline of its own; may be
+    /// called again after it was cancelled.
+    pub async fn awake(&mut self) -> Result<InFlight, Refusal> {
         loop {
             // First mark what was told so far as seen, then look at the cell: whatever changes after the look is told
             // after it, and wakes us.
             self.progress.mark_unchanged();
-            match self.lifecycle.decide(&self.app, Demand::Wake, || self.cause.clone()) {
+            match self.lifecycle.decide(&self.app, self.demand, || self.cause.clone()) {
                 Decision::Forward(mut in_flight) => {
                     in_flight.pass = Some(self.app.gate().pass().await);
                     // It may have crashed while this request was still at the gate.
@@ -242,11 +281,8 @@ impl Waking {
                     }
                     continue;
                 }
-                Decision::Failed(failure) => return Err(failure),
-                Decision::LeftAlone(_) => {
-                    return Err(self.lifecycle.failure(reference(), Duration::from_secs(60)));
-                }
-                Decision::Wait | Decision::Resting(_) => {}
+                Decision::Refuse(refusal) => return Err(refusal),
+                Decision::Wait => {}
             }
             if self.progress.changed().await.is_err() {
                 // Cannot happen: the sender lives in the app that we hold.
@@ -287,9 +323,7 @@ impl Drop for Place {
 enum Decision {
     Forward(InFlight),
     Wait,
-    Failed(Failure),
-    LeftAlone(Arc<str>),
-    Resting(AppState),
+    Refuse(Refusal),
 }
 
 impl Lifecycle {
@@ -301,6 +335,8 @@ impl Lifecycle {
             witnesses,
             guard,
             apps: ArcSwap::default(),
+            ruled: ArcSwap::default(),
+            groups: ArcSwap::default(),
             leaving: Mutex::default(),
             registry,
             prober: readiness::Prober::new(resolver.clone())?,
@@ -366,15 +402,14 @@ impl Lifecycle {
         let refuse = |reason| Admission::Refuse(Refused { app: app.clone(), reason });
         match self.decide(app, demand, &cause) {
             Decision::Forward(in_flight) => Admission::Forward(in_flight),
-            Decision::Failed(failure) => refuse(Refusal::Failed(failure)),
-            Decision::LeftAlone(reason) => refuse(Refusal::LeftAlone(reason)),
-            Decision::Resting(state) => refuse(Refusal::Resting(state)),
+            Decision::Refuse(refusal) => refuse(refusal),
             Decision::Wait => match Place::take(&self.held, app, **self.limits.load()) {
                 None => refuse(Refusal::TooManyHeld),
                 Some(place) => Admission::Hold(Waking {
                     lifecycle: self.clone(),
                     app: app.clone(),
                     progress: app.progress(),
+                    demand,
                     cause: cause(),
                     _place: place,
                 }),
@@ -392,38 +427,61 @@ impl Lifecycle {
         if state == AppState::Awake {
             return Decision::Forward(InFlight {
                 app: app.clone(),
-                counts: demand == Demand::Wake,
+                counts: demand != Demand::Observe,
                 pass: None,
             });
         }
         app.cell.leave(None);
-        if demand == Demand::Observe {
-            return Decision::Resting(state);
+        if matches!(demand, Demand::Observe | Demand::Use) {
+            return Decision::Refuse(Refusal::Resting(state));
         }
         if let (AppState::Asleep | AppState::Failed, Some(reason)) = (state, app.left_alone()) {
-            return Decision::LeftAlone(reason);
+            return Decision::Refuse(Refusal::LeftAlone(reason));
+        }
+        let insists = demand == Demand::Insist;
+        let stopping = state == AppState::Stopping;
+        if (stopping || matches!(state, AppState::Asleep | AppState::Failed))
+            && let Some(refusal) = app.turned_down(insists, stopping, self.clock.unix_millis())
+        {
+            return Decision::Refuse(refusal);
         }
         match state {
-            AppState::Asleep => self.begin_wake(app, AppState::Asleep, &cause),
+            AppState::Asleep => drop(self.begin_wake(app, AppState::Asleep, insists, &cause)),
             AppState::Failed => {
-                let failure = app.progress().borrow().failure.clone();
-                if let Some(failure) = failure.filter(|failure| self.clock.now() < failure.retry_at) {
-                    return Decision::Failed(failure);
+                if let Some(failure) = self.backs_off(app) {
+                    return Decision::Refuse(Refusal::Failed(failure));
                 }
-                self.begin_wake(app, AppState::Failed, &cause);
+                self.begin_wake(app, AppState::Failed, insists, &cause);
             }
             AppState::Waking | AppState::Awake | AppState::Stopping => {}
         }
         Decision::Wait
     }
 
-    fn begin_wake(self: &Arc<Self>, app: &Arc<ManagedApp>, from: AppState, cause: impl Fn() -> Cause) {
+    /// The failure after which no start is tried yet.
+    fn backs_off(&self, app: &ManagedApp) -> Option<Failure> {
+        let failure = app.progress().borrow().failure.clone();
+        failure.filter(|failure| self.clock.now() < failure.retry_at)
+    }
+
+    /// Whether this was the one that began it.
+    fn begin_wake(
+        self: &Arc<Self>,
+        app: &Arc<ManagedApp>,
+        from: AppState,
+        insists: bool,
+        cause: impl Fn() -> Cause,
+    ) -> bool {
         // Of all that ask at once, one changes the cell; that one starts the task.
-        if app.turn(from, AppState::Waking, Step::Starting, None) {
+        let begun = app.turn(from, AppState::Waking, Step::Starting, None);
+        if begun {
             app.begin_run(cause());
+            app.ruled.insisted.store(insists, Ordering::SeqCst);
+            app.ruled.gets_up();
             self.happened(app, Event::AskedFor);
             self.tasks.spawn(wake::run(self.clone(), app.clone()));
         }
+        begun
     }
 
     fn leaving(&self) -> MutexGuard<'_, Vec<Arc<ManagedApp>>> {

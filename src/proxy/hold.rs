@@ -11,7 +11,7 @@ use super::{
     audience::{self, Audience},
     respond::{self, Answer},
 };
-use crate::lifecycle::{Admission, Failure, ManagedApp, Refusal, Refused};
+use crate::lifecycle::{Admission, ManagedApp, Refusal, Refused};
 
 /// What came of waiting.
 pub enum Held {
@@ -19,9 +19,7 @@ pub enum Held {
     Awake,
     /// It is still on its way, and the client is to come again.
     Waking(Arc<ManagedApp>),
-    /// It did not wake.
-    Failed(Arc<ManagedApp>, Failure),
-    /// There was nothing to wait for.
+    /// There was nothing to wait for, or the wait has come to nothing.
     Refused(Refused),
 }
 
@@ -80,9 +78,9 @@ impl Gateway {
                     ctx.in_flight = Some(in_flight);
                     return Ok(Held::Awake);
                 }
-                Some(Err(failure)) => match self.admit(session, ctx) {
+                Some(Err(reason)) => match self.admit(session, ctx) {
                     Ok(elsewhere) if elsewhere.app().id != app.id => admission = elsewhere,
-                    _ => return Ok(Held::Failed(app, failure)),
+                    _ => return Ok(Held::Refused(Refused { app, reason })),
                 },
                 None => return Ok(Held::Waking(app)),
             }
@@ -106,7 +104,7 @@ impl Gateway {
                 let answer = Answer::waking(&self.0.pages, &app, now, language, posted);
                 self.send(session, ctx, audience, answer).await
             }
-            Held::Failed(app, failure) | Held::Refused(Refused { app, reason: Refusal::Failed(failure) }) => {
+            Held::Refused(Refused { app, reason: Refusal::Failed(failure) }) => {
                 let answer = Answer::failed(&self.0.pages, &app, &failure, now, language, posted);
                 self.send(session, ctx, audience, answer).await
             }
@@ -124,6 +122,31 @@ impl Gateway {
                 let detail = "The app does not run, and this gateway is not to start it.";
                 let reference = ctx.request_id(session).as_str().to_owned();
                 let answer = Answer { state: Some(app.state()), ..Answer::error(503, detail, &reference) };
+                self.send(session, ctx, audience, answer).await
+            }
+            Held::Refused(Refused { app, reason: Refusal::Closed { opens, ask: _ } }) => {
+                let now = self.0.clock.unix_millis();
+                let until = |opens: u64| Duration::from_millis(opens.saturating_sub(now));
+                let detail = "The app's schedule keeps it asleep.";
+                let answer = Answer {
+                    retry_after: opens.map(until),
+                    state: Some(app.state()),
+                    ..Answer::error(503, detail, "")
+                };
+                self.send(session, ctx, audience, answer).await
+            }
+            Held::Refused(Refused { app, reason: Refusal::Limited { retry_after } }) => {
+                let detail = "The app was woken often enough, or was awake long enough, for now.";
+                let answer = Answer {
+                    retry_after: Some(retry_after),
+                    state: Some(app.state()),
+                    ..Answer::error(503, detail, "")
+                };
+                self.send(session, ctx, audience, answer).await
+            }
+            Held::Refused(Refused { app, reason: Refusal::NotAllowed }) => {
+                let detail = "The app sleeps, and this request may not wake it.";
+                let answer = Answer { state: Some(app.state()), ..Answer::error(503, detail, "") };
                 self.send(session, ctx, audience, answer).await
             }
             // Nobody waits for this answer: it is empty, whoever asked.

@@ -16,12 +16,13 @@
 //! | `containment` | the app's own host name, kept out of what visitors see |
 //! | `turned_away` | a provider's router says that the app does not run |
 //! | `respond` | our own answers |
+//! | `aside` | a host name that is no app's: the admin side |
 //! | `reserved` | the paths under `/.loir/` |
 //! | `holding` | the pages |
 //! | `access` | the access log |
 //! | `drain` | the end of the gateway |
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwap, Guard};
 use async_trait::async_trait;
@@ -34,6 +35,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 mod access;
+mod aside;
 mod audience;
 mod connection;
 mod containment;
@@ -51,6 +53,7 @@ mod respond;
 mod turned_away;
 
 pub use access::TARGET as ACCESS_TARGET;
+pub use aside::Aside;
 pub use connection::{Edge, OpenConnections};
 pub use context::RequestContext;
 pub use drain::{Drain, Draining};
@@ -65,6 +68,7 @@ use crate::{
     app::{AppState, Author},
     clock::Clock,
     config::{self, Server},
+    credentials::Credentials,
     lifecycle::{Admission, Cause, Demand, Lifecycle, Replicas},
     routing::RouteTable,
 };
@@ -83,6 +87,8 @@ struct Inner {
     streams: reserved::EventStreams,
     draining: Draining,
     via: forward::Via,
+    credentials: Arc<Credentials>,
+    aside: OnceLock<Arc<dyn Aside>>,
 }
 
 /// The gateway cannot be built.
@@ -98,7 +104,12 @@ pub enum GatewayError {
 
 impl Gateway {
     /// A gateway without routes.
-    pub fn new(lifecycle: Arc<Lifecycle>, clock: Clock, settings: Server) -> Result<Self, GatewayError> {
+    pub fn new(
+        lifecycle: Arc<Lifecycle>,
+        clock: Clock,
+        settings: Server,
+        credentials: Arc<Credentials>,
+    ) -> Result<Self, GatewayError> {
         Ok(Self(Arc::new(Inner {
             lifecycle,
             clock,
@@ -109,6 +120,8 @@ impl Gateway {
             streams: reserved::EventStreams::default(),
             draining: Draining::default(),
             via: forward::Via::new(),
+            credentials,
+            aside: OnceLock::new(),
         })))
     }
 
@@ -130,6 +143,17 @@ impl Gateway {
     /// The clock it lives by.
     pub fn clock(&self) -> &Clock {
         &self.0.clock
+    }
+
+    /// Tokens and signed links: who may wake what is not for everybody to wake.
+    pub fn credentials(&self) -> &Arc<Credentials> {
+        &self.0.credentials
+    }
+
+    /// Says who answers under a host name that is no app's. Once.
+    pub fn set_aside(&self, aside: Arc<dyn Aside>) {
+        // A second one would be a mistake of ours, and is not heard.
+        let _ = self.0.aside.set(aside);
     }
 
     /// Writes what the access log still holds. For whoever ends the gateway, once it has.
@@ -181,6 +205,12 @@ impl ProxyHttp for Gateway {
         let unsound = limits::unsound(session.req_header(), &ctx.settings.limits, &self.0.via);
         if let Some(problem) = unsound {
             return Box::pin(self.error(session, ctx, problem)).await;
+        }
+        if self.is_aside(session.req_header()) && session.req_header().uri.path() != reserved::LIVE {
+            return match Box::pin(self.go_aside(session, ctx)).await? {
+                Ok(()) => Ok(ANSWERED),
+                Err(problem) => Box::pin(self.error(session, ctx, problem)).await,
+            };
         }
         if session.req_header().uri.path().starts_with(reserved::PREFIX) {
             return Box::pin(self.reserved(session, ctx)).await;
@@ -417,7 +447,7 @@ impl Gateway {
         let demand = audience::demand(request);
         let id = ctx.request_id(session).clone();
         let asker = || forward::asker(session, &ctx.settings);
-        if demand == Demand::Wake {
+        if demand != Demand::Observe {
             app.traffic().asked(self.0.clock.now(), asker);
         }
         Ok(self.0.lifecycle.admit(app, demand, || {

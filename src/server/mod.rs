@@ -9,6 +9,7 @@
 //! | `load` | from a text to a plan |
 //! | `logging` | log lines |
 //! | `health` | `loir healthcheck` |
+//! | `notify` | what systemd is told |
 //! | `online` | `loir check --online` |
 //! | `upkeep` | `loir registry dump`, `restore`, `repair` |
 //!
@@ -30,6 +31,7 @@ use tokio::{
 mod health;
 pub mod load;
 pub mod logging;
+mod notify;
 mod online;
 mod recollection;
 mod roster;
@@ -42,7 +44,10 @@ pub use online::check_online;
 pub use running::{Gear, Running, StartError};
 pub use upkeep::{Chore, Outcome, tend};
 
-use crate::{clock::Clock, config::Environment};
+use crate::{
+    clock::Clock,
+    config::{self, Environment},
+};
 
 /// Runs a gateway in the foreground until SIGTERM or SIGINT. SIGHUP reads `path` again.
 pub fn run(path: PathBuf, plan: Plan) -> ExitCode {
@@ -137,18 +142,43 @@ async fn serve(
     };
     log::info!("listening on {}", running.address());
     ready(running.address());
-    while let Wish::Reload = signals.next().await {
-        match reload() {
+    if let Err(error) = running.serve_admin_as_usual() {
+        let address = config::admin::DEFAULT;
+        log::warn!("no admin side: {address}: {error} (set admin.listen to another address, or to off)");
+    }
+    notify::ready(&format!("listening on {}", running.address()));
+    let _pings = notify::watchdog(edge.handle().clone());
+    loop {
+        let (wish, tell) = tokio::select! {
+            wish = signals.next() => (wish, None),
+            tell = running.reload_wanted() => (Wish::Reload, Some(tell)),
+        };
+        if matches!(wish, Wish::End) {
+            break;
+        }
+        notify::reloading();
+        let outcome = match reload() {
             Ok(plan) => tokio::select! {
-                () = running.reload(plan) => {}
+                () = running.reload(plan) => Ok(()),
                 // What is left of the reload does not matter any more.
                 () = signals.end() => break,
             },
             Err(problems) => {
-                log::error!("the configuration is not reloaded and the old one stays:\n{problems}")
+                log::error!("the configuration is not reloaded and the old one stays:\n{problems}");
+                Err(problems)
             }
+        };
+        notify::ready(match &outcome {
+            Ok(()) => "the configuration is reloaded",
+            Err(_) => "the configuration has problems, and the old one stays: see the log",
+        });
+        running.reloaded(outcome.is_ok());
+        if let Some(tell) = tell {
+            // Whoever asked may be gone.
+            let _ = tell.send(outcome);
         }
     }
+    notify::stopping();
     tokio::select! {
         () = running.end() => ExitCode::SUCCESS,
         // Somebody is in a hurry. The keeper ends the children.

@@ -17,9 +17,9 @@ use loir::{
 };
 
 /// Counted, so that a filter that matches nothing is noticed.
-const INVALID: usize = 50;
-const VALID: usize = 11;
-const SHIPPED: [&str; 2] = ["loir.yaml", "production.yaml"];
+const INVALID: usize = 51;
+const VALID: usize = 12;
+const SHIPPED: [&str; 3] = ["loir.yaml", "paas.yaml", "production.yaml"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -145,7 +145,17 @@ fn every_configuration_that_is_shipped_loads() {
     assert!(SHIPPED.iter().all(|shipped| names.contains(shipped)), "{names:?}");
     for (path, text) in &files {
         assert!(text.starts_with("# yaml-language-server: $schema=./schema.json\n"), "{}", path.display());
-        shown_loads_again(path, text, &Environment::default());
+        // What a platform gives to the gateway that runs on it.
+        let platform = [
+            ("LOIR_DOMAIN", "apps.example.com"),
+            ("REDIS_URL", "redis://localhost"),
+            ("SCALINGO_API_TOKEN", "hunter2"),
+        ];
+        let env = match path.ends_with("paas.yaml") {
+            true => Environment::from_iter(platform),
+            false => Environment::default(),
+        };
+        shown_loads_again(path, text, &env);
     }
 }
 
@@ -320,6 +330,10 @@ fn a_secret_that_is_written_into_the_file_is_blanked_where_its_line_is_shown() {
     for text in [
         "registry: { type: memory, token: hunter2 }",
         "registry:\n  type: memory\n  api_key: 'hunter2'\n",
+        "hooks:\n  - { on: swep, webhook: 'https://x.test/hunter2' }",
+        "hooks:\n  - { on: sweep, preset: slak, url: 'https://x.test/hunter2' }",
+        "hooks:\n  - on: [\n    webhook: https://x.test/hunter2\n",
+        "hooks:\n  - preset: slack\n    url: https://x.test/hunter2\n    on: [\n",
         "providers:\n  - name: a\n    type: process\n    apps:\n      - { name: x, comand: [y], env: { A: hunter2 } }\n",
         "providers:\n  - name: a\n    type: process\n    apps:\n      - name: x\n        command: [y]\n        env: { A: [hunter2] }\n",
         "state_dir: [redis://user:hunter2@host/0]",

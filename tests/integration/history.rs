@@ -49,6 +49,7 @@ fn entry(at: u64, sequence: i64, app: &AppId, event: &str, run: &str, cause: Cau
         run: (!run.is_empty()).then(|| run.into()),
         took: (event == "ready").then_some(3_100),
         gateway: "one".into(),
+        operation: Some("op-1".into()),
     })
 }
 
@@ -234,7 +235,7 @@ async fn a_newer_schema_is_left_alone() {
 /// Something that happens to `shop`, told as the lifecycle tells it.
 fn tell(history: &History, at: u64, event: Event) {
     let run = Some(Run { id: "run".into(), cause: Cause::Gateway });
-    history.see(&Happening { at, app: shop(), event, run, gateway: "one".into() });
+    history.see(&Happening { at, app: shop(), event, run, gateway: "one".into(), operation: None });
 }
 
 fn history_with(store: Arc<dyn Store>, queue: usize, clock: &Clock) -> History {
@@ -313,7 +314,7 @@ fn away() -> Duration {
 /// A gateway whose history is in this database serves, wakes and stops while that is hurt.
 async fn under_traffic(mut postgres: Postgres, hurt: impl AsyncFnOnce(&mut Postgres, Duration)) {
     let block = format!("history: {{ url: '{}' }}", postgres.url());
-    let gateway = gateway([App::named("warm"), App::named("sleepy")]).block(&block).start().await;
+    let gateway = gateway([App::named("warm"), App::named("sleepy")]).top(&block).start().await;
     gateway.wake("warm").await;
     let history = gateway.running.history().clone();
     assert_eq!(history.store(), "postgres");
@@ -388,7 +389,7 @@ async fn a_gateway_starts_without_its_store_and_with_a_state_dir_remembers_the_l
     assert_eq!(events[3].0, "asleep");
 
     let block = "history: { url: 'postgres://loir:hunter2@127.0.0.1:1/none' }";
-    let blind = gateway([App::named("hello")]).block(block).start().await;
+    let blind = gateway([App::named("hello")]).top(block).start().await;
     blind.wake("hello").await;
     eventually!(blind.running.history().gap().store_error.is_some());
     let answer = blind.running.history().events(&Query::default()).await;

@@ -18,7 +18,8 @@ CREATE TABLE loir_events (
     run TEXT,
     took BIGINT,
     gateway TEXT NOT NULL,
-    text TEXT NOT NULL
+    text TEXT NOT NULL,
+    operation TEXT
 );
 
 CREATE INDEX loir_events_of_app ON loir_events (app, id);

@@ -24,7 +24,7 @@ use super::{ProcessApp, census, keeper, output, port::Port};
 use crate::provider::ProviderError;
 
 /// What a child inherits of our environment. Not all of it: ours may hold the tokens of provider accounts.
-const INHERITED: &[&str] =
+pub(crate) const INHERITED: &[&str] =
     &["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR"];
 
 /// How often it is asked whether a group is gone: nobody tells.

@@ -3,17 +3,15 @@
 use std::{any::Any, collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::{
-    Deserialize, Deserializer,
-    de::{SeqAccess, Visitor},
-};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
     config::{
         Environment, ProviderEntry,
+        command::{self, Command, Variable},
         problem::{At, Problems},
-        scalar::{HostName, Label, Port, Scalar},
+        scalar::{HostName, Label, Port},
         secret::Secret,
         show::as_written,
         units::{self, Period, PositivePeriod},
@@ -113,64 +111,6 @@ struct TypedApp {
     ready: Option<Ready>,
 }
 
-/// A program and its arguments.
-struct Command(Vec<Located<String>>);
-
-impl<'de> Deserialize<'de> for Command {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Words;
-        impl<'de> Visitor<'de> for Words {
-            type Value = Command;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(r#"a list of the program and its arguments, for example ["python3", "app.py"]"#)
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Command, A::Error> {
-                let mut words = Vec::new();
-                while let Some(word) = items.next_element()? {
-                    words.push(word);
-                }
-                Ok(Command(words))
-            }
-        }
-        deserializer.deserialize_seq(Words)
-    }
-}
-
-impl JsonSchema for Command {
-    fn inline_schema() -> bool {
-        true
-    }
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Command".into()
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let word = json!({ "type": ["string", "number", "boolean"] });
-        schemars::json_schema!({
-            "type": "array", "items": word, "minItems": 1,
-            "examples": [["python3", "-m", "http.server", "{port}"]]
-        })
-    }
-}
-
-/// The name of an environment variable.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Variable(String);
-
-impl Scalar for Variable {
-    const NAME: &'static str = "Variable";
-    fn parse(text: &str) -> Result<Self, String> {
-        if text.is_empty() || text.contains(['=', '\0']) {
-            return Err("is not the name of a variable".to_owned());
-        }
-        Ok(Self(text.to_owned()))
-    }
-    fn schema() -> Value {
-        json!({ "type": "string" })
-    }
-}
-
-crate::config::scalar::scalar!(Variable);
-
 /// The JSON Schema of the options.
 pub fn schema(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<Typed>()
@@ -248,16 +188,10 @@ impl Entry {
         if app.lacks("command", &typed.command) {
             problems.push(at, format!("`command` is missing: the app `{name}` needs one"));
         }
-        let words = typed.command.as_ref().map(|command| &command.value.0);
-        if let (Some(command), Some(words)) = (&typed.command, words) {
-            let first_is_empty = words.first().is_none_or(|word| word.trim().is_empty());
-            if first_is_empty && command.lost.is_empty() {
-                problems.push(command.at, "`command` is empty: write the program and its arguments");
-            }
-            for word in words.iter().filter(|word| word.contains('\0')) {
-                problems.push(word.at, "a NUL byte cannot be given to a program");
-            }
+        if let Some(command) = &typed.command {
+            command::check(command, problems);
         }
+        let words = typed.command.as_ref().map(|command| &command.value.0);
         if let Some(cwd) = typed.cwd.as_ref().filter(|cwd| cwd.is_empty()) {
             problems.push(cwd.at, "`cwd` is empty: name a directory, or leave the key out");
         }

@@ -28,7 +28,7 @@ use super::census;
 use crate::provider::ProviderError;
 
 /// The environment variable by which the keeper knows its own.
-pub(super) const MARKER: &str = "LOIR_KEEPER";
+pub(crate) const MARKER: &str = "LOIR_KEEPER";
 
 /// What orphans get to end by themselves. Nobody waits for their answers any more.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
@@ -37,7 +37,7 @@ pub(super) const GRACE: Duration = Duration::from_secs(2);
 const BETWEEN_KEEPERS: Duration = Duration::from_secs(1);
 
 /// The gateway's end of the pipe.
-pub(super) struct Keeper {
+pub(crate) struct Keeper {
     program: PathBuf,
     marker: String,
     link: Mutex<Link>,

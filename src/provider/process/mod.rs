@@ -40,6 +40,7 @@ mod output;
 mod port;
 
 use child::Child;
+pub(crate) use child::INHERITED;
 pub use config::{ProcessApp, ProcessConfig, configure, schema};
 use keeper::Keeper;
 use port::Port;
@@ -223,6 +224,7 @@ impl Provider for ProcessProvider {
         let info = config.apps.iter().map(|(name, app)| {
             let (status, endpoint) = self.0.status_now(name);
             AppInfo {
+                deployed_at: None,
                 name: name.clone(),
                 key: None,
                 aliases: Vec::new(),

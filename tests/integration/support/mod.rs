@@ -23,6 +23,7 @@ pub mod leash;
 pub mod paas;
 pub mod postgres;
 pub mod program;
+pub mod receiver;
 pub mod redis;
 pub mod sentinels;
 pub mod watch;
@@ -107,8 +108,8 @@ pub struct Setup {
     server: String,
     defaults: String,
     provider: String,
+    top: String,
     state: bool,
-    more: String,
     clock: Clock,
 }
 
@@ -119,8 +120,8 @@ pub fn gateway(apps: impl IntoIterator<Item = App>) -> Setup {
         server: String::new(),
         defaults: String::new(),
         provider: String::new(),
+        top: String::new(),
         state: false,
-        more: String::new(),
         clock: Clock::system(),
     }
 }
@@ -144,15 +145,15 @@ impl Setup {
         self
     }
 
-    /// With a `state_dir`.
-    pub fn keeps_state(mut self) -> Self {
-        self.state = true;
+    /// Further blocks of the file, as `hooks: []`.
+    pub fn top(mut self, yaml: &str) -> Self {
+        writeln!(self.top, "{}", yaml.trim_end()).unwrap();
         self
     }
 
-    /// A further block at the top, as `history: {queue: 10}`.
-    pub fn block(mut self, block: &str) -> Self {
-        writeln!(self.more, "{block}").unwrap();
+    /// With a `state_dir`.
+    pub fn keeps_state(mut self) -> Self {
+        self.state = true;
         self
     }
 
@@ -169,9 +170,9 @@ impl Setup {
             if self.state { format!("state_dir: {:?}\n", folder.join("state")) } else { String::new() };
         let apps: String = self.apps.iter().map(|app| app.yaml(&journal(folder, &app.name))).collect();
         format!(
-            "server:\n  listen: {listen}\n  domain: test\n{}{state}defaults:\n{idle}{}providers:\n  - name: local\n    \
-             type: process\n{}    apps:\n{apps}{}",
-            self.server, self.defaults, self.provider, self.more
+            "{}server:\n  listen: {listen}\n  domain: test\n{}{state}defaults:\n{idle}{}providers:\n  - name: local\n    \
+             type: process\n{}    apps:\n{apps}",
+            self.top, self.server, self.defaults, self.provider
         )
     }
 
