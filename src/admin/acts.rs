@@ -20,7 +20,7 @@ use super::{
 use crate::{
     app::AppState,
     config::{scalar::Scalar, units::PositivePeriod},
-    credentials::LINK_PARAMETER,
+    credentials::LINK_PATH,
     lifecycle::{Cause, ManagedApp, Refusal, Roused, Slept, cell::NotIdle},
 };
 
@@ -206,5 +206,5 @@ pub async fn wake_link(
     let text = side.credentials().sign_link(&app.id, until);
     let host = App::of(&app, &side).hosts.into_iter().next().unwrap_or_default();
     let link = if host.is_empty() { String::new() } else { format!("https://{host}") };
-    Ok((StatusCode::CREATED, Json(Link { link: format!("{link}/?{LINK_PARAMETER}={text}"), until })))
+    Ok((StatusCode::CREATED, Json(Link { link: format!("{link}{LINK_PATH}{text}"), until })))
 }

@@ -13,6 +13,9 @@
 //! | `manage` | which apps are looked after |
 //! | `history` | where events are kept, and for how long |
 //! | `savings` | what a sleep is worth is reckoned with |
+//! | `rules` | what holds for which apps |
+//! | `schedule` | when apps are kept awake or asleep |
+//! | `plan` | how many apps are looked after |
 //! | `units` | durations and sizes |
 //! | `validate` | from typed to needed |
 //! | `show` | `loir config show`: what is needed, as YAML again, without secrets |
@@ -37,9 +40,12 @@ pub mod history;
 mod hooks;
 pub mod interpolate;
 pub mod manage;
+pub mod plan;
 pub mod problem;
+mod rules;
 pub mod savings;
 pub mod scalar;
+mod schedule;
 pub mod schema;
 pub mod secret;
 pub mod show;
@@ -51,6 +57,7 @@ pub use admin::Admin;
 pub use history::HistoryConfig;
 pub use interpolate::Environment;
 pub use manage::{Manage, Pattern};
+pub use plan::HostingPlan;
 use problem::Problems;
 pub use savings::SavingsConfig;
 
@@ -88,6 +95,10 @@ pub struct Config {
     pub apps: Vec<SharedApp>,
     /// What holds for which apps.
     pub rules: Arc<Rules>,
+    /// Whether nothing at all is stopped, and it is only recorded when it would be. The rules know of it.
+    pub dry_run: bool,
+    /// How many apps are looked after.
+    pub plan: HostingPlan,
     /// What is done when apps are started or stopped.
     pub hooks: Vec<Hook>,
     /// Where events are kept, and for how long.

@@ -8,8 +8,8 @@ use ring::hmac;
 
 use crate::app::AppId;
 
-/// The query parameter that holds the text of a link.
-pub const LINK_PARAMETER: &str = "loir_wake";
+/// A link is this path on a host of the app, with the text after it.
+pub const LINK_PATH: &str = "/.loir/wake?t=";
 
 /// No text of a link is longer.
 pub const LONGEST_LINK: usize = 55;
@@ -18,6 +18,17 @@ const VERSION: u8 = 1;
 
 /// The version and eight bytes of seconds since 1970.
 const SIGNED: usize = 9;
+
+/// What the text of a link is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// It was signed for this app, and has not run out.
+    Good,
+    /// It was signed for this app, and has run out.
+    RunOut,
+    /// It was not signed for this app.
+    Wrong,
+}
 
 /// The key that links are signed with.
 #[derive(Clone)]
@@ -49,15 +60,24 @@ impl Key {
     }
 
     pub fn verify(&self, app: &AppId, text: &str, now: u64) -> bool {
+        self.read(app, text, now) == Link::Good
+    }
+
+    pub fn read(&self, app: &AppId, text: &str, now: u64) -> Link {
         if text.len() > LONGEST_LINK {
-            return false;
+            return Link::Wrong;
         }
-        let Ok(bytes) = URL_SAFE_NO_PAD.decode(text) else { return false };
-        let Some((signed, tag)) = bytes.split_at_checked(SIGNED) else { return false };
-        let (Some(&VERSION), Ok(until)) = (signed.first(), signed[1..].try_into()) else { return false };
+        let Ok(bytes) = URL_SAFE_NO_PAD.decode(text) else { return Link::Wrong };
+        let Some((signed, tag)) = bytes.split_at_checked(SIGNED) else { return Link::Wrong };
+        let (Some(&VERSION), Ok(until)) = (signed.first(), signed[1..].try_into()) else {
+            return Link::Wrong;
+        };
         // In constant time.
-        let fits = hmac::verify(&self.0, &message(signed, app), tag).is_ok();
-        fits && now < u64::from_be_bytes(until).saturating_mul(1000)
+        match hmac::verify(&self.0, &message(signed, app), tag).is_ok() {
+            false => Link::Wrong,
+            true if now < u64::from_be_bytes(until).saturating_mul(1000) => Link::Good,
+            true => Link::RunOut,
+        }
     }
 }
 

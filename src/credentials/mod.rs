@@ -23,7 +23,7 @@ mod link;
 mod token;
 
 use attempts::Attempts;
-pub use link::{LINK_PARAMETER, LONGEST_LINK};
+pub use link::{LINK_PATH, LONGEST_LINK, Link};
 pub use token::{NamedToken, Scope, TokenHash, new_token};
 
 use crate::{app::AppId, clock::Millis, config};
@@ -167,6 +167,11 @@ impl Credentials {
     /// The text of a link that wakes `app` until `until`, in wall-clock milliseconds since 1970 (rounded up to a second).
     pub fn sign_link(&self, app: &AppId, until: u64) -> String {
         self.known.load().key.sign(app, until)
+    }
+
+    /// What this text of a link is worth for `app` at `now`, in wall-clock milliseconds since 1970.
+    pub fn read_link(&self, app: &AppId, text: &str, now: u64) -> Link {
+        self.known.load().key.read(app, text, now)
     }
 
     /// Whether this text is of a link that was signed for `app` and has not run out at `now`, in wall-clock milliseconds since

@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    os::unix::process::ExitStatusExt,
+    io,
+    os::{fd::OwnedFd, unix::process::ExitStatusExt},
     process::{ExitStatus, Stdio},
     sync::Arc,
     time::Duration,
@@ -11,6 +12,7 @@ use std::{
 use nix::sys::signal::Signal;
 use tokio::{
     io::AsyncWriteExt,
+    net::unix::pipe::Receiver,
     process::{ChildStdin, Command},
     sync::oneshot,
     time,
@@ -44,17 +46,21 @@ pub(super) async fn run(
         return Err(refused("the gateway is shutting down".into()));
     }
     let (program, arguments) = command.split_first().ok_or_else(|| refused("it has no command".into()))?;
-    let mut process = Command::new(program);
-    process.args(arguments).env_clear();
-    process.envs(INHERITED.iter().filter_map(|&key| std::env::var_os(key).map(|value| (key, value))));
-    process.envs(env).envs(message.variables()).envs(groups.marker());
-    process.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut process = process.spawn().map_err(|error| refused(format!("cannot run {program}: {error}")))?;
+    let mut described = Command::new(program);
+    described.args(arguments).env_clear();
+    described.envs(INHERITED.iter().filter_map(|&key| std::env::var_os(key).map(|value| (key, value))));
+    described.envs(env).envs(message.variables()).envs(groups.marker());
+    // One pipe for both streams, so that the last line is the one that was printed last.
+    let (reader, writer) = one_pipe().map_err(|error| refused(format!("no pipe for its output: {error}")))?;
+    described.process_group(0).stdin(Stdio::piped()).stdout(writer.0).stderr(writer.1);
+    let mut process = described.spawn().map_err(|error| refused(format!("cannot run {program}: {error}")))?;
+    // Our own copies of the pipe's other end: with them it would never end.
+    drop(described);
     let Some(id) = process.id().and_then(|id| i32::try_from(id).ok()) else {
         return Err(refused(format!("{program} ended at once")));
     };
     let group = groups.watch(id);
-    let (stdin, stdout, stderr) = (process.stdin.take(), process.stdout.take(), process.stderr.take());
+    let stdin = process.stdin.take();
     // A task of its own, so that there is no zombie whoever stops to wait.
     let (tell, mut exit) = oneshot::channel();
     tokio::spawn(async move {
@@ -62,19 +68,7 @@ pub(super) async fn run(
     });
 
     let output = Output::default();
-    let talk = async {
-        let read_stdout = async {
-            if let Some(stdout) = stdout {
-                output.read(label, stdout).await;
-            }
-        };
-        let read_stderr = async {
-            if let Some(stderr) = stderr {
-                output.read(label, stderr).await;
-            }
-        };
-        tokio::join!(tell_event(stdin, message), read_stdout, read_stderr);
-    };
+    let talk = async { tokio::join!(tell_event(stdin, message), output.read(label, reader)) };
     let mut talk = std::pin::pin!(talk);
     let mut all_read = false;
     let mut deadline = std::pin::pin!(time::sleep(timeout));
@@ -95,7 +89,7 @@ pub(super) async fn run(
                 timed_out = true;
                 deadline.set(time::sleep(GRACE));
             }
-            () = &mut talk, if !all_read => all_read = true,
+            _ = &mut talk, if !all_read => all_read = true,
         }
     };
     if !all_read {
@@ -114,6 +108,13 @@ pub(super) async fn run(
         Ok(Err(error)) => Err(refused(error.to_string())),
         Err(_) => Err(refused("it ended unseen".into())),
     }
+}
+
+/// Its end for us, and two of its other end for a command.
+fn one_pipe() -> io::Result<(Receiver, (Stdio, Stdio))> {
+    let (reader, writer) = io::pipe()?;
+    let reader = Receiver::from_owned_fd(OwnedFd::from(reader))?;
+    Ok((reader, (writer.try_clone()?.into(), writer.into())))
 }
 
 async fn tell_event(stdin: Option<ChildStdin>, message: &Message) {

@@ -28,7 +28,7 @@ struct Printed {
 }
 
 impl Output {
-    /// Reads one stream until it ends. `label` begins each line of the log.
+    /// Reads what it prints until that ends. `label` begins each line of the log.
     pub async fn read(&self, label: &str, mut stream: impl AsyncRead + Unpin) {
         let mut line = Vec::new();
         let mut chunk = vec![0; 8 * 1024];

@@ -54,6 +54,8 @@ pub struct ManagedApp {
     loops: AtomicBool,
     /// The same app under an earlier entry, which looks after it.
     twin: ArcSwapOption<AppId>,
+    /// Why it is beyond the plan, if it is.
+    beyond: ArcSwapOption<String>,
     /// Requests that wait for this app.
     pub(super) held: AtomicUsize,
     /// One more waits.
@@ -220,6 +222,7 @@ impl ManagedApp {
             trust: Mutex::default(),
             loops: AtomicBool::new(false),
             twin: ArcSwapOption::empty(),
+            beyond: ArcSwapOption::empty(),
             held: AtomicUsize::new(0),
             more_held: Notify::new(),
             wanted_elsewhere: AtomicBool::new(false),
@@ -273,7 +276,30 @@ impl ManagedApp {
             .as_ref()
             .map(|twin| format!("it is also {twin}, whose entry stands first").into());
         let loops = || self.loops.load(Ordering::Relaxed).then(|| LOOPS.into());
-        self.known.load().left_alone.clone().or(twin).or_else(loops)
+        let beyond = || self.beyond_plan().filter(|_| self.state() == AppState::Awake);
+        self.known.load().left_alone.clone().or(twin).or_else(loops).or_else(beyond)
+    }
+
+    /// Why it is beyond the plan, if it is. It is not stopped then; one that sleeps is woken all the same when it is wanted, and
+    /// goes on running, so that nobody is cut off.
+    pub fn beyond_plan(&self) -> Option<Arc<str>> {
+        self.beyond.load().as_ref().map(|why| why.as_str().into())
+    }
+
+    /// Says why it is beyond the plan, if it is. `true` if that is new.
+    pub fn set_beyond_plan(&self, why: Option<&String>) -> bool {
+        let new = self.beyond.load().as_deref() != why;
+        if new {
+            self.beyond.store(why.cloned().map(Arc::new));
+        }
+        new && why.is_some()
+    }
+
+    /// Whether it is left alone for another reason than the plan.
+    pub fn is_none_of_ours(&self) -> bool {
+        self.loops.load(Ordering::Relaxed)
+            || self.twin.load().is_some()
+            || self.known.load().left_alone.is_some()
     }
 
     /// Says which app of an earlier entry it is too; then that one is looked after, and this one is left alone.
@@ -292,9 +318,7 @@ impl ManagedApp {
 
     /// Whether it is neither woken nor stopped.
     pub fn is_left_alone(&self) -> bool {
-        self.loops.load(Ordering::Relaxed)
-            || self.twin.load().is_some()
-            || self.known.load().left_alone.is_some()
+        self.is_none_of_ours() || (self.beyond.load().is_some() && self.state() == AppState::Awake)
     }
 
     /// Whether the provider has confirmed lately that it runs.

@@ -9,9 +9,13 @@ use pingora_proxy::Session;
 use super::{
     FORWARD, Gateway, RequestContext,
     audience::{self, Audience},
+    notice,
     respond::{self, Answer},
 };
-use crate::lifecycle::{Admission, ManagedApp, Refusal, Refused};
+use crate::{
+    app::AppState,
+    lifecycle::{Admission, ManagedApp, Refusal, Refused},
+};
 
 /// What came of waiting.
 pub enum Held {
@@ -124,29 +128,19 @@ impl Gateway {
                 let answer = Answer { state: Some(app.state()), ..Answer::error(503, detail, &reference) };
                 self.send(session, ctx, audience, answer).await
             }
-            Held::Refused(Refused { app, reason: Refusal::Closed { opens, ask: _ } }) => {
-                let now = self.0.clock.unix_millis();
-                let until = |opens: u64| Duration::from_millis(opens.saturating_sub(now));
-                let detail = "The app's schedule keeps it asleep.";
-                let answer = Answer {
-                    retry_after: opens.map(until),
-                    state: Some(app.state()),
-                    ..Answer::error(503, detail, "")
-                };
+            Held::Refused(Refused { app, reason: Refusal::NotAllowed })
+                if app.state() == AppState::Waking =>
+            {
+                // Somebody else has woken it.
+                let answer = Answer::waking(&self.0.pages, &app, now, language, posted);
                 self.send(session, ctx, audience, answer).await
             }
-            Held::Refused(Refused { app, reason: Refusal::Limited { retry_after } }) => {
-                let detail = "The app was woken often enough, or was awake long enough, for now.";
-                let answer = Answer {
-                    retry_after: Some(retry_after),
-                    state: Some(app.state()),
-                    ..Answer::error(503, detail, "")
-                };
-                self.send(session, ctx, audience, answer).await
-            }
-            Held::Refused(Refused { app, reason: Refusal::NotAllowed }) => {
-                let detail = "The app sleeps, and this request may not wake it.";
-                let answer = Answer { state: Some(app.state()), ..Answer::error(503, detail, "") };
+            Held::Refused(Refused {
+                app,
+                reason: reason @ (Refusal::Closed { .. } | Refusal::Limited { .. } | Refusal::NotAllowed),
+            }) => {
+                let wall = self.0.clock.unix_millis();
+                let answer = notice::answer(&self.0.pages, &app, &reason, session, wall, audience);
                 self.send(session, ctx, audience, answer).await
             }
             // Nobody waits for this answer: it is empty, whoever asked.

@@ -9,6 +9,8 @@
 //! | `limits` | what is refused whoever it is for |
 //! | `host` | which host it is for |
 //! | `audience` | who asks, and what they understand |
+//! | `permission` | what the rules say of a request |
+//! | `anyway` | the path by which a link or a person wakes an app |
 //! | `request_id` | the name of a request |
 //! | `forward` | to the app: the peer, and what the app is told |
 //! | `origin` | an app at a provider's router: its own name there, the visitor's here |
@@ -16,6 +18,7 @@
 //! | `containment` | the app's own host name, kept out of what visitors see |
 //! | `turned_away` | a provider's router says that the app does not run |
 //! | `respond` | our own answers |
+//! | `notice` | the answers to those for whom an app is not woken |
 //! | `aside` | a host name that is no app's: the admin side |
 //! | `reserved` | the paths under `/.loir/` |
 //! | `holding` | the pages |
@@ -35,6 +38,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 mod access;
+mod anyway;
 mod aside;
 mod audience;
 mod connection;
@@ -46,7 +50,9 @@ mod hold;
 pub mod holding;
 mod host;
 mod limits;
+mod notice;
 mod origin;
+mod permission;
 mod request_id;
 mod reserved;
 mod respond;
@@ -69,8 +75,8 @@ use crate::{
     clock::Clock,
     config::{self, Server},
     credentials::Credentials,
-    lifecycle::{Admission, Cause, Demand, Lifecycle, Replicas},
-    routing::RouteTable,
+    lifecycle::{Admission, Cause, Demand, Lifecycle, ManagedApp, Refusal, Refused, Replicas},
+    routing::{RouteTable, rules::Access},
 };
 
 /// The gateway. A handle: clones are the same gateway.
@@ -444,27 +450,73 @@ impl Gateway {
             routes.find(host.as_str()).ok_or(Problem::new(404, "No app here has this host name."))?;
         let app = replicas.choose(&self.0.clock);
         ctx.met = Some(app.state());
-        let demand = audience::demand(request);
-        let id = ctx.request_id(session).clone();
         let asker = || forward::asker(session, &ctx.settings);
+        let settings = app.settings();
+        let mut demand = audience::demand(request);
+        if let Some(no_wake) = &settings.ruling.no_wake
+            && permission::wakes_nothing(no_wake, request, || asker().0)
+        {
+            demand = Demand::Observe;
+        }
         if demand != Demand::Observe {
             app.traffic().asked(self.0.clock.now(), asker);
         }
-        Ok(self.0.lifecycle.admit(app, demand, || {
-            let (client, agent) = asker();
-            Cause::Request { id: id.as_str().into(), client, agent }
-        }))
+        match &settings.ruling.access {
+            Some(access) if demand == Demand::Wake => Ok(self.admit_some(session, ctx, app, access, demand)),
+            _ => Ok(self.admit_to(session, ctx, app, demand, permission::Right::Common)),
+        }
+    }
+
+    /// Asks for an app that not everybody may wake. Only of whoever would wake it a right is wanted.
+    fn admit_some(
+        &self,
+        session: &Session,
+        ctx: &mut RequestContext,
+        app: &Arc<ManagedApp>,
+        access: &Access,
+        demand: Demand,
+    ) -> Admission {
+        let admission = self.admit_to(session, ctx, app, Demand::Use, permission::Right::Common);
+        if !matches!(&admission, Admission::Refuse(Refused { reason: Refusal::Resting(_), .. })) {
+            return admission;
+        }
+        let client = forward::asker(session, &ctx.settings).0;
+        let (credentials, now) = (&self.0.credentials, self.0.clock.now());
+        match permission::right(access, session.req_header(), client, credentials, now) {
+            Some(right) => self.admit_to(session, ctx, app, demand, right),
+            None => Admission::Refuse(Refused { app: app.clone(), reason: Refusal::NotAllowed }),
+        }
+    }
+
+    fn admit_to(
+        &self,
+        session: &Session,
+        ctx: &mut RequestContext,
+        app: &Arc<ManagedApp>,
+        demand: Demand,
+        right: permission::Right,
+    ) -> Admission {
+        let id = ctx.request_id(session).clone();
+        self.0.lifecycle.admit(app, demand, || match &right {
+            permission::Right::Token(name) => Cause::Person { name: name.clone() },
+            permission::Right::Common => {
+                let (client, agent) = forward::asker(session, &ctx.settings);
+                Cause::Request { id: id.as_str().into(), client, agent }
+            }
+        })
     }
 
     /// A path under `/.loir/`, on whatever host.
     async fn reserved(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<bool> {
-        let app = match HostName::of(session.req_header()) {
-            Ok(host) => {
-                let routes = self.0.routes.load();
-                routes.find(host.as_str()).map(|replicas| replicas.choose(&self.0.clock).clone())
-            }
+        let replicas = match HostName::of(session.req_header()) {
+            Ok(host) => self.0.routes.load().find(host.as_str()).cloned(),
             Err(bad) => return self.error(session, ctx, bad.into()).await,
         };
+        if let Some(replicas) = replicas.as_ref().filter(|_| session.req_header().uri.path() == anyway::WAKE)
+        {
+            return self.wake_anyway(session, ctx, replicas).await;
+        }
+        let app = replicas.map(|replicas| replicas.choose(&self.0.clock).clone());
         let outcome = reserved::answer(self, session, app, ctx.settings.limits.event_streams).await?;
         match outcome {
             Ok(()) => Ok(ANSWERED),

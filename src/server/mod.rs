@@ -5,6 +5,7 @@
 //! | `mod` (here) | a process: runtimes, signals, the order of things at start and end |
 //! | `running` | a gateway that runs: how it is put together, reloaded and ended |
 //! | `roster` | who is there: asks providers for their apps, and builds the routes |
+//! | `allowance` | which apps are beyond the plan |
 //! | `recollection` | what providers listed last, for when one cannot be asked |
 //! | `load` | from a text to a plan |
 //! | `logging` | log lines |
@@ -28,6 +29,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
 };
 
+mod allowance;
 mod health;
 pub mod load;
 pub mod logging;
