@@ -210,7 +210,7 @@ async fn postgres(options: &Options) -> Outcome<()> {
     let filled = began.elapsed();
     let mut connection = sqlx::PgConnection::connect(&server.url()).await?;
     // What a server that has run for a while has done by itself.
-    sqlx::query("ANALYZE").execute(&mut connection).await?;
+    sqlx::query("VACUUM ANALYZE").execute(&mut connection).await?;
     measure("PostgreSQL", &store, options).await?;
     let mut sizes = [0; 2];
     for (size, sql) in sizes.iter_mut().zip(POSTGRES_SIZES) {

@@ -200,14 +200,26 @@ async fn write_days(
     batch: &Batch,
     ids: &HashMap<AppId, i64>,
 ) -> Result<(), sqlx::Error> {
-    let more = sql::days(batch, |app| ids.get(app).copied());
+    let mut more = sql::days(batch, |app| ids.get(app).copied());
     let (apps, days): (Vec<i64>, Vec<i64>) = more.keys().copied().unzip();
-    // Each row is there, and ours until the end of the transaction, before what it holds is read.
-    let make = sqlx::query(
-        "INSERT INTO loir_days (app, day, hours) SELECT app, day, ''::bytea FROM unnest($1::bigint[], $2::bigint[]) AS new (app, day) \
-         ON CONFLICT DO NOTHING",
-    );
-    make.bind(&apps).bind(&days).execute(&mut *on).await?;
+    let new: Vec<Vec<u8>> = more.values().map(pack).collect();
+    let made: Vec<(i64, i64)> = sqlx::query_as(
+        "INSERT INTO loir_days (app, day, hours) SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bytea[]) \
+         ON CONFLICT DO NOTHING RETURNING app, day",
+    )
+    .bind(&apps)
+    .bind(&days)
+    .bind(&new)
+    .fetch_all(&mut *on)
+    .await?;
+    for row in made {
+        more.remove(&row);
+    }
+    if more.is_empty() {
+        return Ok(());
+    }
+    // The others were there. They are ours until the end of the transaction, before what they hold is read.
+    let (apps, days): (Vec<i64>, Vec<i64>) = more.keys().copied().unzip();
     let known: Vec<(i64, i64, Vec<u8>)> = sqlx::query_as(
         "SELECT app, day, hours FROM loir_days WHERE (app, day) IN (SELECT * FROM unnest($1::bigint[], $2::bigint[])) \
          ORDER BY app, day FOR UPDATE",

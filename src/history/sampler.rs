@@ -57,6 +57,6 @@ impl History {
                 waiting.looked(id, app.state(), kept && !app.is_left_alone(), now);
             }
         }
-        inner.waiting().retain(|app| apps.contains_key(app));
+        inner.waiting().looked_at_all(now, |app| apps.contains_key(app));
     }
 }

@@ -20,6 +20,9 @@ const ENTRIES: usize = 500;
 /// Hours in one batch.
 const TALLIES: usize = 2_000;
 
+/// Apps are looked at once a minute. After so many milliseconds without a look, what they did meanwhile is not known.
+const UNWATCHED: u64 = 180_000;
+
 /// How the store does, and what was lost because of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Gap {
@@ -61,6 +64,8 @@ pub(super) struct Waiting {
     sleeps: HashMap<AppId, Sleep>,
     /// What is being written: the same again until it is, since it may have been.
     writing: Option<Arc<Batch>>,
+    /// When all apps were looked at last.
+    looked_at: Option<u64>,
     /// What the counters of apps showed at the last look.
     pub(super) readings: HashMap<AppId, Reading>,
     writer: i64,
@@ -77,6 +82,7 @@ impl Waiting {
             hours: BTreeMap::new(),
             sleeps: HashMap::new(),
             writing: None,
+            looked_at: None,
             readings: HashMap::new(),
             writer: fastrand::i64(1..),
             number: 0,
@@ -121,29 +127,35 @@ impl Waiting {
                 let sleep = self.sleeps.entry(app.clone()).or_default();
                 *sleep = Sleep { from: Some(*at), foreign: false };
             }
+            Event::AskedFor | Event::Waking => {
+                let from = self.ends(app, false).filter(|_| self.is_watched(*at));
+                if let Some(from) = from {
+                    self.slept(app, from, *at);
+                }
+            }
             // That gateway tells the rest. If it keeps a history of its own, what is missing here counts as awake.
             Event::Elsewhere(AppState::Asleep) => {}
-            Event::Crashed(_) | Event::StoppedByOthers => self.ends(app, *at, true),
-            _ => self.ends(app, *at, false),
+            // That says nothing of whether it runs.
+            Event::Pinned { .. } | Event::Unpinned(_) => {}
+            Event::Crashed(_) | Event::StoppedByOthers => drop(self.ends(app, true)),
+            // Since when it is not asleep any more is not known: not before the last look.
+            _ => drop(self.ends(app, false)),
         }
     }
 
-    /// The app is not known to be asleep any more from this moment on.
-    fn ends(&mut self, app: &AppId, at: u64, foreign: bool) {
-        let from = match self.sleeps.get_mut(app) {
-            Some(sleep) => {
-                sleep.foreign = foreign;
-                sleep.from.take()
-            }
-            None if foreign => {
-                self.sleeps.insert(app.clone(), Sleep { from: None, foreign });
-                None
-            }
-            None => None,
-        };
-        if let Some(from) = from {
-            self.slept(app, from, at);
+    /// The app is not asleep any more. Since when it was, as far as that is not told yet.
+    fn ends(&mut self, app: &AppId, foreign: bool) -> Option<u64> {
+        if foreign {
+            self.sleeps.entry(app.clone()).or_default().foreign = true;
         }
+        let sleep = self.sleeps.get_mut(app)?;
+        sleep.foreign = foreign;
+        sleep.from.take()
+    }
+
+    /// Whether somebody has looked shortly before that moment, if anybody ever does: a machine that was suspended has not.
+    fn is_watched(&self, at: u64) -> bool {
+        self.looked_at.is_none_or(|last| at <= last.saturating_add(UNWATCHED))
     }
 
     /// Adds to the hour of that moment.
@@ -168,7 +180,9 @@ impl Waiting {
     pub(super) fn looked(&mut self, app: &AppId, state: AppState, asleep: bool, now: u64) {
         // Seen, and perhaps nothing more to say of it.
         self.tell(app, now, &Tally::default());
+        let watched = self.is_watched(now);
         let sleep = self.sleeps.entry(app.clone()).or_default();
+        sleep.from = sleep.from.filter(|_| watched);
         match (sleep.from, state) {
             (Some(from), AppState::Asleep) => {
                 // Rounded down to a second: what is left of it is told next time.
@@ -183,8 +197,9 @@ impl Waiting {
         }
     }
 
-    /// Only these apps are there.
-    pub(super) fn retain(&mut self, there: impl Fn(&AppId) -> bool) {
+    /// All apps were looked at: only these are there.
+    pub(super) fn looked_at_all(&mut self, now: u64, there: impl Fn(&AppId) -> bool) {
+        self.looked_at = Some(now);
         self.sleeps.retain(|app, _| there(app));
         self.readings.retain(|app, _| there(app));
     }

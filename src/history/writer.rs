@@ -72,11 +72,10 @@ async fn write_all(inner: &Inner, mut due: bool) {
                 inner.is_away(error);
                 let rest = pause.mul_f64(0.75 + fastrand::f64() / 2.0);
                 tokio::select! {
-                    () = tokio::time::sleep(rest) => {}
+                    () = tokio::time::sleep(rest) => pause = (pause * 2).min(BACK_OFF.1),
                     // Somebody waits for the end.
-                    () = inner.hurry.notified() => due = true,
+                    () = inner.hurry.notified() => (due, pause) = (true, BACK_OFF.0),
                 }
-                pause = (pause * 2).min(BACK_OFF.1);
             }
         }
     }

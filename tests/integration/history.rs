@@ -252,6 +252,7 @@ async fn a_sleep_is_counted_from_the_confirmed_stop_to_the_start_that_was_asked_
     let history = history_with(Arc::new(Memory::default()), 100, &clock);
     tell(&history, MARCH + 10 * MINUTE, Event::Idle(secs(900)));
     tell(&history, MARCH + 11 * MINUTE + 1, Event::Asleep(secs(60)));
+    tell(&history, MARCH + 20 * MINUTE, Event::Pinned { until: MARCH + 2 * HOUR, by: Cause::Gateway });
     tell(&history, MARCH + HOUR + 30 * MINUTE, Event::AskedFor);
     tell(&history, MARCH + HOUR + 31 * MINUTE, Event::Waking);
     tell(&history, MARCH + HOUR + 32 * MINUTE, Event::Ready(secs(120)));

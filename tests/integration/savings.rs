@@ -233,6 +233,11 @@ async fn a_gateway_reports_what_it_did_and_what_another_idle_time_would_have_don
     assert!(history.flush(Duration::from_secs(20)).await);
     let again = history.report(&request).await;
     assert_eq!(again.apps[0].asleep_seconds, 24 * 3600);
+    // The machine was suspended for a night: nobody knows what the app did.
+    clock.advance(Duration::from_secs(8 * 3600));
+    gateway.wake("hello").await;
+    history.sample();
+    assert_eq!(history.report(&request).await.apps[0].asleep_seconds, 24 * 3600);
 }
 
 fn problems(text: &str) -> String {
