@@ -103,6 +103,7 @@ impl Running {
         let limits = hold_limits(&config);
         let hooks = Hooks::new(
             config.hooks.clone(),
+            config.rules.clone(),
             Handle::current(),
             gear.clock.clone(),
             registry.me(),
@@ -193,7 +194,7 @@ impl Running {
         self.config = next;
         self.gateway.set_settings(self.config.server.clone());
         self.lifecycle.set_limits(hold_limits(&self.config));
-        self.hooks.set(self.config.hooks.clone());
+        self.hooks.set(self.config.hooks.clone(), self.config.rules.clone());
 
         for (name, error) in self.roster.take(self.config.clone(), entries).await {
             log::error!("provider {name} cannot be used: {error}");
