@@ -9,9 +9,9 @@ WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
 COPY benchmarks/Cargo.toml benchmarks/
 # Empty sources in place of ours: cargo compiles all dependencies and then this.
-RUN mkdir -p src tests/app tests/simulate tests/integration benchmarks/src benchmarks/fleet \
+RUN mkdir -p src tests/app tests/simulate tests/integration benchmarks/src benchmarks/fleet benchmarks/history \
     && touch src/lib.rs tests/integration/main.rs \
-    && for file in src/main.rs tests/app/main.rs tests/simulate/main.rs benchmarks/src/main.rs benchmarks/fleet/main.rs; do echo 'fn main() {}' > "$file"; done \
+    && for file in src/main.rs tests/app/main.rs tests/simulate/main.rs benchmarks/src/main.rs benchmarks/fleet/main.rs benchmarks/history/main.rs; do echo 'fn main() {}' > "$file"; done \
     && cargo build --release --locked --bin loir
 
 FROM dependencies AS program

@@ -9,9 +9,11 @@ cd "$(dirname "$0")/.."
 needed=''
 case " $* " in *' warm '* | *' all '*) needed="$needed wrk:wrk" ;; esac
 case " $* " in *' fleet '* | *' all '*) needed="$needed redis-server:redis-server wrk:wrk" ;; esac
+case " $* " in *' history '* | *' all '*) needed="$needed postgres:postgresql" ;; esac
 case " $* " in *' instructions '* | *' all '*) needed="$needed valgrind:valgrind perf:linux-perf" ;; esac
 
-has() { command -v "$1" >/dev/null 2>&1; }
+find_postgres() { command -v postgres || ls -d /usr/lib/postgresql/*/bin/postgres 2>/dev/null | tail -n 1; }
+has() { command -v "$1" >/dev/null 2>&1 || { [ "$1" = postgres ] && [ -n "$(find_postgres)" ]; }; }
 
 missing=''
 for tool in $needed; do
@@ -57,9 +59,29 @@ fleet() {
     esac
 }
 case " $* " in *' fleet '* | *' all '*) fleet "$@" ;; esac
+
+# So is the history, which is filled through its own calls. PostgreSQL keeps its programs out of PATH on Debian.
+history() {
+    cargo build --release -p loir --example history
+    program="${CARGO_TARGET_DIR:-target}/release/examples/history"
+    case " $* " in
+        *' --quick '*) "$program" --events 100000 --apps 100 --queries 200 ;;
+        *)
+            {
+                printf '# history\n\nHow long the history takes to answer when much has happened, and what it keeps. Filled through the same\n'
+                printf 'calls as a gateway'"'"'s; PostgreSQL as it is installed, on loopback.\n\n'
+                printf '%s. %s cores, Linux %s. Before the start: load average %s.\n%s.\n\n' "$(date -u '+%Y-%m-%d %H:%M UTC')" \
+                    "$(nproc)" "$(uname -r)" "$(cut -d' ' -f1-3 /proc/loadavg)" "$("$(find_postgres)" --version)"
+                "$program"
+            } | tee benchmarks/results/history.md.new
+            mv benchmarks/results/history.md.new benchmarks/results/history.md
+            ;;
+    esac
+}
+case " $* " in *' history '* | *' all '*) history "$@" ;; esac
 others=''
 for name in "$@"; do
-    [ "$name" = fleet ] || others="$others $name"
+    [ "$name" = fleet ] || [ "$name" = history ] || others="$others $name"
 done
 case "$others" in '' | ' --quick') exit 0 ;; esac
 # shellcheck disable=SC2086 # one word for each scenario

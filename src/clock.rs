@@ -39,6 +39,11 @@ impl Millis {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 
+    /// This moment, `duration` ago; the beginning of the clock at the earliest.
+    pub fn before(self, duration: Duration) -> Millis {
+        Millis(self.0.saturating_sub(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
+    }
+
     /// This moment and `duration` more, at most the end of time.
     pub fn after(self, duration: Duration) -> Millis {
         Millis(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))

@@ -14,7 +14,9 @@
 //! | [`provider`] | where apps run: the trait, the `PROVIDERS` table, one file for each |
 //! | [`registry`] | what is remembered of apps: the trait, the `REGISTRIES` table, one file for each |
 //! | [`server`] | the composition root: the only room that sees every other room |
+//! | [`admin`] | what operators see and do: the API, metrics |
 //! | [`cli`] | the command line |
+//! | [`credentials`] | tokens, signed links, failed attempts: who may do what |
 //! | [`demo`] | `loir demo`: a gateway with three sleepy apps and nothing to configure |
 //!
 //! Dependencies point downward only:
@@ -25,10 +27,12 @@
 //!                                      everything -> { app, clock, config }                        (plain data)
 //! ```
 
+pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod credentials;
 pub mod demo;
 pub mod history;
 pub mod hooks;

@@ -6,9 +6,11 @@ use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
     AccessLog,
+    history::History,
     hooks::TypedHook,
     manage::Pattern,
     plan, rules,
+    savings::Savings,
     scalar::{Count, HostName, Label, Listen, Networks, Threads},
     units::{Period, PositivePeriod, Size},
     yaml::{Located, OneOrMany},
@@ -46,6 +48,12 @@ pub(super) struct File {
     pub plan: Option<plan::Typed>,
     /// What is done when apps are started or stopped: commands and webhooks. Default: nothing.
     pub hooks: Option<Vec<Located<TypedHook>>>,
+    /// Where events are kept, and for how long.
+    pub history: Option<Located<History>>,
+    /// What a sleep is worth is reckoned with these: money, energy, CO2e.
+    pub savings: Option<Savings>,
+    /// Where operators ask and act, and who may.
+    pub admin: Option<super::admin::Typed>,
 }
 
 /// Which apps are woken and stopped. The others are proxied while they run, and else left alone.

@@ -59,6 +59,12 @@ impl Pattern {
         Self { text, ..self }
     }
 
+    /// The only app that it fits, if it can fit no other.
+    pub fn exact(&self) -> Option<AppId> {
+        let plain = self.full && !self.text.contains(['*', '?']);
+        plain.then(|| self.text.parse().ok()).flatten()
+    }
+
     /// Whether it is for `app`.
     pub fn fits(&self, app: &AppId) -> bool {
         match self.full {

@@ -6,10 +6,13 @@
 //! | `file` | what was typed: one struct for each block of the YAML, unknown keys refused |
 //! | `yaml` | the YAML as a tree that knows where each value stands, and serde over that tree |
 //! | `interpolate` | `${NAME}` from the environment |
+//! | `admin` | the admin side: where, and who may |
 //! | `scalar` | values of one word: names, hosts, ports, addresses, networks |
 //! | `command` | a program and its arguments |
 //! | `hooks` | what is done when apps are started or stopped |
 //! | `manage` | which apps are looked after |
+//! | `history` | where events are kept, and for how long |
+//! | `savings` | what a sleep is worth is reckoned with |
 //! | `rules` | what holds for which apps |
 //! | `schedule` | when apps are kept awake or asleep |
 //! | `plan` | how many apps are looked after |
@@ -30,14 +33,17 @@ use crate::{
     routing::Rules,
 };
 
+pub mod admin;
 pub(crate) mod command;
 mod file;
+pub mod history;
 mod hooks;
 pub mod interpolate;
 pub mod manage;
 pub mod plan;
 pub mod problem;
 mod rules;
+pub mod savings;
 pub mod scalar;
 mod schedule;
 pub mod schema;
@@ -47,10 +53,13 @@ pub mod units;
 pub mod validate;
 pub mod yaml;
 
+pub use admin::Admin;
+pub use history::HistoryConfig;
 pub use interpolate::Environment;
 pub use manage::{Manage, Pattern};
 pub use plan::HostingPlan;
 use problem::Problems;
+pub use savings::SavingsConfig;
 
 /// Reads the text that `problems` carries up to the tree with its variables filled in. From here on, problems know
 /// which parts of the text must not be shown. `None` if the text is not YAML, or has no keys at the top.
@@ -92,6 +101,12 @@ pub struct Config {
     pub plan: HostingPlan,
     /// What is done when apps are started or stopped.
     pub hooks: Vec<Hook>,
+    /// Where events are kept, and for how long.
+    pub history: HistoryConfig,
+    /// What a sleep is worth is reckoned with these.
+    pub savings: SavingsConfig,
+    /// Where operators ask and act.
+    pub admin: Admin,
 }
 
 /// An app that exists in several places and has one name: `apps` in the file.

@@ -144,7 +144,7 @@ pub(super) fn in_urls(text: &str) -> Vec<Range<usize>> {
 }
 
 /// `text` without the user and password of its URLs.
-pub(super) fn without_userinfo(text: &str) -> String {
+pub(crate) fn without_userinfo(text: &str) -> String {
     let mut shown = text.to_owned();
     for range in in_urls(text).into_iter().rev() {
         shown.replace_range(range, "***");

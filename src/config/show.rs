@@ -64,6 +64,9 @@ pub fn show(
     if !checked.hooks.is_empty() {
         shown["hooks"] = checked.hooks.clone().into();
     }
+    shown["history"] = config.history.show();
+    shown["savings"] = config.savings.show();
+    shown["admin"] = config.admin.show();
     let entries = config.providers.iter().zip(&checked.names).zip(options);
     let entries = entries.map(|((entry, name), options)| {
         let mut map = Map::from_iter([

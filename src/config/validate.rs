@@ -12,9 +12,10 @@ use super::{
     AccessLog, Config, HostingPlan, Limits, Manage, Pattern, ProviderEntry, RegistryEntry, Server,
     ServerTimeouts, SharedApp,
     file::{self, File},
+    history,
     interpolate::Environment,
     problem::{At, Problems, suggest},
-    rules,
+    rules, savings,
     scalar::{HostName, Label, Listen, Scalar},
     show,
     yaml::{Kind, Located, Node, OneOrMany, Options, decode},
@@ -38,12 +39,12 @@ pub struct Checked {
     pub names: Vec<Located<String>>,
     /// Each shared app as written.
     pub shared: Vec<serde_json::Value>,
+    /// Each hook as written.
+    pub hooks: Vec<serde_json::Value>,
     /// Where each rule stands.
     pub rules: Vec<At>,
     /// Blocks that are shown as they were written.
     pub written: Vec<(&'static str, serde_json::Value)>,
-    /// Each hook as written.
-    pub hooks: Vec<serde_json::Value>,
 }
 
 /// These need no defaults to be understood, and have texts that mean more than what became of them.
@@ -94,9 +95,18 @@ pub fn validate(
         dry_run: file.dry_run.is_some_and(|dry_run| dry_run.value),
         plan: file.plan.map_or_else(HostingPlan::default, |plan| plan.0),
         hooks,
+        history: history::validate(file.history, state_dir.is_some(), problems),
+        savings: savings::validate(file.savings, problems),
+        admin: super::admin::admin(
+            file.admin.unwrap_or_default(),
+            listen.value,
+            state_dir.is_some(),
+            problems,
+        ),
     };
     let state_dir = state_dir.map(|dir| dir.written);
-    Checked { config, shared, hooks: shown_hooks, listen, domains, state_dir, names, rules: places, written }
+    let hooks = shown_hooks;
+    Checked { config, shared, hooks, listen, domains, state_dir, names, rules: places, written }
 }
 
 fn server(typed: file::Server, listen: SocketAddr, domains: &[Located<HostName>]) -> Server {

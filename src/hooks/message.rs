@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::Phase;
 use crate::{
     app::AppId,
-    history::Entry,
+    history::{Entry, EventId},
     lifecycle::{Cause, ManagedApp, Run},
 };
 
@@ -44,6 +44,7 @@ impl Message {
         Self::new(
             phase,
             Entry {
+                id: EventId::default(),
                 at,
                 app: app.id.clone(),
                 event: event.into(),
@@ -52,6 +53,7 @@ impl Message {
                 run: Some(run.id.clone()),
                 took: None,
                 gateway: gateway.clone(),
+                operation: None,
             },
         )
     }
@@ -103,6 +105,7 @@ impl Message {
         };
         let run = Some(format!("{:016x}", fastrand::u64(..)).into());
         let entry = Entry {
+            id: EventId::default(),
             at,
             app,
             event: event.into(),
@@ -111,6 +114,7 @@ impl Message {
             run,
             took,
             gateway: "test".into(),
+            operation: None,
         };
         match phase {
             Phase::Sweep => Self::of_sweep(vec![entry.clone()], 0).unwrap_or(Self::new(phase, entry)),
@@ -151,7 +155,7 @@ impl Message {
 
     /// As variables of a command.
     pub fn variables(&self) -> Vec<(&'static str, String)> {
-        let Entry { at, app, event, text, cause, run, took, gateway } = &self.entry;
+        let Entry { at, app, event, text, cause, run, took, gateway, .. } = &self.entry;
         let mut variables = vec![
             ("LOIR_PHASE", self.phase.name().to_owned()),
             ("LOIR_MESSAGE_ID", self.id.to_string()),
@@ -166,6 +170,8 @@ impl Message {
             ("LOIR_GATEWAY", gateway.to_string()),
         ];
         variables.extend(run.as_ref().map(|run| ("LOIR_RUN", run.to_string())));
+        let operation = self.entry.operation.as_ref();
+        variables.extend(operation.map(|operation| ("LOIR_OPERATION", operation.to_string())));
         variables.extend(took.map(|took| ("LOIR_TOOK_MS", took.to_string())));
         if !self.apps.is_empty() {
             let apps: Vec<_> = self.apps.iter().map(|entry| entry.app.to_string()).collect();

@@ -32,7 +32,7 @@ pub enum Event {
     /// It was to be stopped and was not, for this reason.
     KeptAwake(String),
     /// It would be stopped now, for this reason, if `dry_run` did not say that nothing is.
-    WouldSleep(String),
+    WouldSleep(Cause),
     /// The stop is confirmed, so long after it was decided.
     Asleep(Duration),
     /// It ended by itself, for this reason.
@@ -47,6 +47,15 @@ pub enum Event {
     Adopted,
     /// Another gateway has made this of it.
     Elsewhere(AppState),
+    /// Nobody but a person at its provider stops it until then: wall-clock milliseconds since 1970.
+    Pinned {
+        /// When that ends.
+        until: u64,
+        /// Who said so.
+        by: Cause,
+    },
+    /// It may be stopped again, as this one said.
+    Unpinned(Cause),
     /// It was taken out of the configuration, or its provider does not list it any more.
     Removed,
 }
@@ -64,6 +73,8 @@ pub struct Happening {
     pub run: Option<Run>,
     /// The gateway that saw it.
     pub gateway: Arc<str>,
+    /// What the provider calls what it did about it, where it has a name for that.
+    pub operation: Option<Arc<str>>,
 }
 
 impl Happening {
@@ -110,12 +121,14 @@ impl Lifecycle {
     /// Something has happened to an app.
     pub(super) fn happened(&self, app: &ManagedApp, event: Event) {
         let run = app.run().filter(|_| event.is_of_a_run());
+        let operation = app.ruled.operation().filter(|_| event.is_of_a_run());
         self.tell_all(Happening {
             at: self.clock.unix_millis(),
             app: app.id.clone(),
             event,
             run,
             gateway: self.name.clone(),
+            operation,
         });
     }
 
@@ -127,6 +140,7 @@ impl Lifecycle {
             event,
             run: None,
             gateway: self.name.clone(),
+            operation: None,
         });
     }
 
@@ -142,9 +156,11 @@ impl Event {
     fn is_of_a_run(&self) -> bool {
         match self {
             Self::AskedFor | Self::Waking | Self::Ready(_) | Self::WakeFailed { .. } => true,
-            Self::Idle(_) | Self::KeptAwake(_) | Self::WouldSleep(_) | Self::Asleep(_) => true,
+            Self::Idle(_) | Self::KeptAwake(_) | Self::Asleep(_) => true,
+            Self::WouldSleep(_) => false,
             Self::Crashed(_) | Self::StoppedByOthers | Self::Renamed(_) | Self::LeftAlone(_) => false,
             Self::Adopted | Self::Elsewhere(_) | Self::Removed => false,
+            Self::Pinned { .. } | Self::Unpinned(_) => false,
         }
     }
 
@@ -152,6 +168,7 @@ impl Event {
     fn cause(&self) -> Cause {
         match self {
             Self::Elsewhere(_) => Cause::Fleet,
+            Self::WouldSleep(cause) | Self::Unpinned(cause) | Self::Pinned { by: cause, .. } => cause.clone(),
             Self::Crashed(_) | Self::StoppedByOthers | Self::Renamed(_) | Self::Adopted => Cause::Provider,
             _ => Cause::Gateway,
         }
@@ -174,9 +191,17 @@ impl Event {
             Self::LeftAlone(_) => "left-alone",
             Self::Adopted => "adopted",
             Self::Elsewhere(_) => "elsewhere",
+            Self::Pinned { .. } => "pinned",
+            Self::Unpinned(_) => "unpinned",
             Self::Removed => "removed",
         }
     }
+}
+
+/// A moment as people read it; one that no calendar has stays a number.
+pub(super) fn moment(wall: u64) -> String {
+    let time = i64::try_from(wall).ok().and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok());
+    time.map_or_else(|| wall.to_string(), |time| time.to_string())
 }
 
 impl fmt::Display for Event {
@@ -201,6 +226,8 @@ impl fmt::Display for Event {
             Self::LeftAlone(reason) => write!(f, "left alone: {reason}"),
             Self::Adopted => f.write_str("found running"),
             Self::Elsewhere(state) => write!(f, "{state}, by another gateway"),
+            Self::Pinned { until, .. } => write!(f, "pinned until {}", moment(*until)),
+            Self::Unpinned(_) => f.write_str("not pinned any more"),
             Self::Removed => f.write_str("no longer there"),
         }
     }

@@ -203,6 +203,10 @@ impl Lifecycle {
         let from = app.state();
         if from != to && app.turn(from, to, Step::Starting, failure) {
             app.reach(None);
+            if from == AppState::Stopping {
+                // By a person, perhaps: then its schedule is not to wake it at once, should this gateway lead.
+                app.ruled.lay_down(self.clock.unix_millis());
+            }
             self.happened(app, Event::Elsewhere(to));
         }
     }

@@ -16,6 +16,7 @@ use super::{
     cell::{AppCell, NotIdle},
     gate::Gate,
     reached::Reached,
+    ruled::Ruled,
     traffic::Traffic,
 };
 use crate::{
@@ -53,6 +54,8 @@ pub struct ManagedApp {
     loops: AtomicBool,
     /// The same app under an earlier entry, which looks after it.
     twin: ArcSwapOption<AppId>,
+    /// Why it is beyond the plan, if it is.
+    beyond: ArcSwapOption<String>,
     /// Requests that wait for this app.
     pub(super) held: AtomicUsize,
     /// One more waits.
@@ -72,6 +75,7 @@ pub struct ManagedApp {
     /// The latest wake or stop that was begun here.
     run: ArcSwapOption<Run>,
     traffic: Traffic,
+    pub(super) ruled: Ruled,
 }
 
 #[derive(Default)]
@@ -192,6 +196,8 @@ impl ManagedApp {
     ) -> Self {
         let now = clock.now();
         let memory = record.map(Memory::of).unwrap_or_default();
+        let ruled = Ruled::default();
+        ruled.pin(record.and_then(|record| record.pinned_until));
         let progress = Progress {
             state: AppState::Asleep,
             step: Step::Starting,
@@ -216,6 +222,7 @@ impl ManagedApp {
             trust: Mutex::default(),
             loops: AtomicBool::new(false),
             twin: ArcSwapOption::empty(),
+            beyond: ArcSwapOption::empty(),
             held: AtomicUsize::new(0),
             more_held: Notify::new(),
             wanted_elsewhere: AtomicBool::new(false),
@@ -226,11 +233,13 @@ impl ManagedApp {
             flushed: AtomicU64::new(0),
             run: ArcSwapOption::empty(),
             traffic: Traffic::default(),
+            ruled,
         }
     }
 
     /// A wake or a stop has begun here.
     pub(super) fn begin_run(&self, cause: Cause) {
+        self.ruled.operates(None);
         self.run.store(Some(Arc::new(Run::new(cause))));
     }
 
@@ -267,7 +276,30 @@ impl ManagedApp {
             .as_ref()
             .map(|twin| format!("it is also {twin}, whose entry stands first").into());
         let loops = || self.loops.load(Ordering::Relaxed).then(|| LOOPS.into());
-        self.known.load().left_alone.clone().or(twin).or_else(loops)
+        let beyond = || self.beyond_plan().filter(|_| self.state() == AppState::Awake);
+        self.known.load().left_alone.clone().or(twin).or_else(loops).or_else(beyond)
+    }
+
+    /// Why it is beyond the plan, if it is. It is not stopped then; one that sleeps is woken all the same when it is wanted, and
+    /// goes on running, so that nobody is cut off.
+    pub fn beyond_plan(&self) -> Option<Arc<str>> {
+        self.beyond.load().as_ref().map(|why| why.as_str().into())
+    }
+
+    /// Says why it is beyond the plan, if it is. `true` if that is new.
+    pub fn set_beyond_plan(&self, why: Option<&String>) -> bool {
+        let new = self.beyond.load().as_deref() != why;
+        if new {
+            self.beyond.store(why.cloned().map(Arc::new));
+        }
+        new && why.is_some()
+    }
+
+    /// Whether it is left alone for another reason than the plan.
+    pub fn is_none_of_ours(&self) -> bool {
+        self.loops.load(Ordering::Relaxed)
+            || self.twin.load().is_some()
+            || self.known.load().left_alone.is_some()
     }
 
     /// Says which app of an earlier entry it is too; then that one is looked after, and this one is left alone.
@@ -286,9 +318,7 @@ impl ManagedApp {
 
     /// Whether it is neither woken nor stopped.
     pub fn is_left_alone(&self) -> bool {
-        self.loops.load(Ordering::Relaxed)
-            || self.twin.load().is_some()
-            || self.known.load().left_alone.is_some()
+        self.is_none_of_ours() || (self.beyond.load().is_some() && self.state() == AppState::Awake)
     }
 
     /// Whether the provider has confirmed lately that it runs.
@@ -322,6 +352,11 @@ impl ManagedApp {
     /// How far its wake has come, with every change from now on.
     pub fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()
+    }
+
+    /// When it was last used, or came up.
+    pub fn last_activity(&self) -> Millis {
+        self.cell.last_activity()
     }
 
     /// Requests being proxied to it right now.
@@ -376,10 +411,27 @@ impl ManagedApp {
         self.progress.send_if_modified(|progress| {
             let changed = self.cell.change(from, to);
             if changed {
+                self.goes(from, to);
                 *progress = Progress { state: to, step, began: self.clock.now(), boots, failure };
             }
             changed
         })
+    }
+
+    /// What the change means for its hours.
+    fn goes(&self, from: AppState, to: AppState) {
+        let wall = self.clock.unix_millis();
+        let mut usage = self.ruled.usage();
+        match to {
+            AppState::Waking => usage.up(wall),
+            AppState::Awake if from != AppState::Stopping => {
+                usage.awake(&self.settings().ruling.limits, wall);
+                usage.up(wall);
+                self.ruled.comes_up(wall);
+            }
+            AppState::Awake | AppState::Stopping => {}
+            AppState::Asleep | AppState::Failed => usage.down(wall),
+        }
     }
 
     /// `Awake` becomes `Stopping` if the app is idle, see [`AppCell::begin_stop`]. Everyone who waits hears of it either
@@ -405,6 +457,7 @@ impl ManagedApp {
     pub(super) fn remember(&self, record: &Record) {
         let mut memory = self.memory();
         if memory.record.as_ref().is_none_or(|known| known.epoch <= record.epoch) {
+            self.note(memory.record.as_ref(), record);
             *memory = Memory { followed: record.epoch, ..Memory::of(record) };
         }
         drop(memory);
@@ -425,12 +478,27 @@ impl ManagedApp {
             self.untold.store(true, Ordering::SeqCst);
         }
         if news {
+            self.note(memory.record.as_ref(), record);
             *memory = Memory { followed: memory.followed, ..Memory::of(record) };
         }
         let behind = memory.followed < record.epoch;
         drop(memory);
         self.heard.notify_waiters();
         news && behind
+    }
+
+    /// Its record was `before`, as far as this gateway has heard, and is another now.
+    fn note(&self, before: Option<&Record>, now: &Record) {
+        self.ruled.pin(now.pinned_until);
+        // Whoever woke it, here or elsewhere. A wake that was begun and ended between two looks has left its boot time.
+        let woken = before.is_some_and(|before| match now.state {
+            AppState::Waking => before.state != AppState::Waking,
+            AppState::Awake => before.state != AppState::Waking && before.boots != now.boots,
+            _ => false,
+        });
+        if woken {
+            self.ruled.usage().woke(self.clock.unix_millis());
+        }
     }
 
     /// The registry has no record of it any more: whatever comes next is news.

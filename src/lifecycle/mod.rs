@@ -24,6 +24,11 @@
 //! | `cause` | why it happened |
 //! | `guard` | who may object to a start or a stop |
 //! | `traffic` | what requests an app has had |
+//! | `verdict` | what is to be done about an app at this moment |
+//! | `schedule`, `limit`, `group` | what rules want: windows by the clock, so much and not more, together |
+//! | `ruled` | what is noted of an app for that |
+//! | `pin`, `hand` | what people do: keep awake until, wake, put to sleep |
+//! | `outlook` | why an app is awake and when it would sleep, for people |
 
 use std::{
     collections::HashMap,
@@ -44,6 +49,7 @@ use crate::{
     app::{AppId, AppState, Endpoint},
     clock::Clock,
     registry::{Change, Record, Registry, RegistryError},
+    routing::Groups,
 };
 
 pub mod cause;
@@ -55,20 +61,28 @@ mod fail_point;
 mod fleet;
 pub mod follow;
 mod gate;
+mod group;
 pub mod guard;
+mod hand;
 mod lease;
+pub mod limit;
 mod managed;
 mod news;
+pub mod outlook;
+mod pin;
 mod reached;
 pub mod readiness;
 mod replicas;
 pub mod resolver;
+mod ruled;
+pub mod schedule;
 mod settings;
 mod settle;
 mod sleep;
 pub mod sweep;
 mod sync;
 pub mod traffic;
+pub mod verdict;
 mod wake;
 
 /// The atomics of [`cell`], named here so that loom can put its own in their place.
@@ -80,7 +94,10 @@ pub use cause::{Cause, Run};
 pub use event::{Event, Happening, Witness};
 pub use fleet::ListNews;
 use guard::Guard;
+pub use hand::Roused;
 pub use managed::{Claim, Failure, Known, ManagedApp, Progress, Settings, Step};
+pub use outlook::Outlook;
+pub use pin::PinError;
 pub use reached::Reached;
 pub use replicas::Replicas;
 use resolver::Resolver;
@@ -91,6 +108,9 @@ pub use sync::{Listed, Policy};
 /// Decides every start and stop. Shared by every request and every background task of a gateway.
 pub struct Lifecycle {
     apps: ArcSwap<HashMap<AppId, Arc<ManagedApp>>>,
+    /// Apps that have a schedule or a limit, which no idle time tells of.
+    ruled: ArcSwap<Vec<Arc<ManagedApp>>>,
+    groups: ArcSwap<Groups>,
     /// Apps that were taken out of the configuration and still run.
     leaving: Mutex<Vec<Arc<ManagedApp>>>,
     registry: Arc<dyn Registry>,
@@ -241,19 +261,20 @@ pub struct Waking {
     lifecycle: Arc<Lifecycle>,
     app: Arc<ManagedApp>,
     progress: watch::Receiver<Progress>,
+    demand: Demand,
     cause: Cause,
     _place: Place,
 }
 
 impl Waking {
-    /// Returns when the app is awake (or the wake has failed). Has no deadline of its own; may be called again after
-    /// it was cancelled.
-    pub async fn awake(&mut self) -> Result<InFlight, Failure> {
+    /// Returns when the app is awake (or the wake has failed, or is not to be made any more). Has no deadline of its own; may be
+    /// called again after it was cancelled.
+    pub async fn awake(&mut self) -> Result<InFlight, Refusal> {
         loop {
             // First mark what was told so far as seen, then look at the cell: whatever changes after the look is told
             // after it, and wakes us.
             self.progress.mark_unchanged();
-            match self.lifecycle.decide(&self.app, Demand::Wake, || self.cause.clone()) {
+            match self.lifecycle.decide(&self.app, self.demand, || self.cause.clone()) {
                 Decision::Forward(mut in_flight) => {
                     in_flight.pass = Some(self.app.gate().pass().await);
                     // It may have crashed while this request was still at the gate.
@@ -262,11 +283,8 @@ impl Waking {
                     }
                     continue;
                 }
-                Decision::Failed(failure) => return Err(failure),
-                Decision::LeftAlone(_) => {
-                    return Err(self.lifecycle.failure(reference(), Duration::from_secs(60)));
-                }
-                Decision::Wait | Decision::Resting(_) => {}
+                Decision::Refuse(refusal) => return Err(refusal),
+                Decision::Wait => {}
             }
             if self.progress.changed().await.is_err() {
                 // Cannot happen: the sender lives in the app that we hold.
@@ -307,9 +325,7 @@ impl Drop for Place {
 enum Decision {
     Forward(InFlight),
     Wait,
-    Failed(Failure),
-    LeftAlone(Arc<str>),
-    Resting(AppState),
+    Refuse(Refusal),
 }
 
 impl Lifecycle {
@@ -321,6 +337,8 @@ impl Lifecycle {
             witnesses,
             guard,
             apps: ArcSwap::default(),
+            ruled: ArcSwap::default(),
+            groups: ArcSwap::default(),
             leaving: Mutex::default(),
             registry,
             prober: readiness::Prober::new(resolver.clone())?,
@@ -386,15 +404,14 @@ impl Lifecycle {
         let refuse = |reason| Admission::Refuse(Refused { app: app.clone(), reason });
         match self.decide(app, demand, &cause) {
             Decision::Forward(in_flight) => Admission::Forward(in_flight),
-            Decision::Failed(failure) => refuse(Refusal::Failed(failure)),
-            Decision::LeftAlone(reason) => refuse(Refusal::LeftAlone(reason)),
-            Decision::Resting(state) => refuse(Refusal::Resting(state)),
+            Decision::Refuse(refusal) => refuse(refusal),
             Decision::Wait => match Place::take(&self.held, app, **self.limits.load()) {
                 None => refuse(Refusal::TooManyHeld),
                 Some(place) => Admission::Hold(Waking {
                     lifecycle: self.clone(),
                     app: app.clone(),
                     progress: app.progress(),
+                    demand,
                     cause: cause(),
                     _place: place,
                 }),
@@ -418,32 +435,55 @@ impl Lifecycle {
         }
         app.cell.leave(None);
         if matches!(demand, Demand::Observe | Demand::Use) {
-            return Decision::Resting(state);
+            return Decision::Refuse(Refusal::Resting(state));
         }
         if let (AppState::Asleep | AppState::Failed, Some(reason)) = (state, app.left_alone()) {
-            return Decision::LeftAlone(reason);
+            return Decision::Refuse(Refusal::LeftAlone(reason));
+        }
+        let insists = demand == Demand::Insist;
+        let stopping = state == AppState::Stopping;
+        if (stopping || matches!(state, AppState::Asleep | AppState::Failed))
+            && let Some(refusal) = app.turned_down(insists, stopping, self.clock.unix_millis())
+        {
+            return Decision::Refuse(refusal);
         }
         match state {
-            AppState::Asleep => self.begin_wake(app, AppState::Asleep, &cause),
+            AppState::Asleep => drop(self.begin_wake(app, AppState::Asleep, insists, &cause)),
             AppState::Failed => {
-                let failure = app.progress().borrow().failure.clone();
-                if let Some(failure) = failure.filter(|failure| self.clock.now() < failure.retry_at) {
-                    return Decision::Failed(failure);
+                if let Some(failure) = self.backs_off(app) {
+                    return Decision::Refuse(Refusal::Failed(failure));
                 }
-                self.begin_wake(app, AppState::Failed, &cause);
+                self.begin_wake(app, AppState::Failed, insists, &cause);
             }
             AppState::Waking | AppState::Awake | AppState::Stopping => {}
         }
         Decision::Wait
     }
 
-    fn begin_wake(self: &Arc<Self>, app: &Arc<ManagedApp>, from: AppState, cause: impl Fn() -> Cause) {
+    /// The failure after which no start is tried yet.
+    fn backs_off(&self, app: &ManagedApp) -> Option<Failure> {
+        let failure = app.progress().borrow().failure.clone();
+        failure.filter(|failure| self.clock.now() < failure.retry_at)
+    }
+
+    /// Whether this was the one that began it.
+    fn begin_wake(
+        self: &Arc<Self>,
+        app: &Arc<ManagedApp>,
+        from: AppState,
+        insists: bool,
+        cause: impl Fn() -> Cause,
+    ) -> bool {
         // Of all that ask at once, one changes the cell; that one starts the task.
-        if app.turn(from, AppState::Waking, Step::Starting, None) {
+        let begun = app.turn(from, AppState::Waking, Step::Starting, None);
+        if begun {
             app.begin_run(cause());
+            app.ruled.insisted.store(insists, Ordering::SeqCst);
+            app.ruled.gets_up();
             self.happened(app, Event::AskedFor);
             self.tasks.spawn(wake::run(self.clone(), app.clone()));
         }
+        begun
     }
 
     fn leaving(&self) -> MutexGuard<'_, Vec<Arc<ManagedApp>>> {

@@ -184,6 +184,9 @@ impl Lifecycle {
             Change::Crashed { .. } => AppState::Failed,
             _ => AppState::Asleep,
         };
+        if matches!(event, Event::StoppedByOthers) {
+            app.ruled.lay_down(self.clock.unix_millis());
+        }
         self.happened(app, event);
         let (becomes, back_off) = match self.record(app, change, None).await {
             Ok(record) => (record.state, record.back_off()),

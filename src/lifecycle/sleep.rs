@@ -8,10 +8,12 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    Cause, Event, Lifecycle, ManagedApp, Step, cell::NotIdle, fail_point::fail_point, lease::held_since,
+    Cause, Event, Lifecycle, ManagedApp, Step, cell::NotIdle, event::moment, fail_point::fail_point,
+    lease::held_since,
 };
 use crate::{
     app::{AppState, AppStatus, StopTypes},
+    config::units,
     provider::{BeforeStop, Queue, Turn},
     registry::{Change, Fleet, RegistryError, fleet::Agreement},
 };
@@ -56,6 +58,9 @@ impl Lifecycle {
         if let Some(reason) = app.left_alone() {
             return Slept::Kept(reason.to_string());
         }
+        if let Some(pinned) = self.pinned(app, &cause) {
+            return pinned;
+        }
         if self.is_still_used(app) {
             return Slept::Kept("somebody still uses it under an earlier entry or name".into());
         }
@@ -73,6 +78,12 @@ impl Lifecycle {
         }
     }
 
+    /// Whether it is pinned, and so stays. One that was taken out of the configuration does not.
+    fn pinned(&self, app: &ManagedApp, cause: &Cause) -> Option<Slept> {
+        let until = app.ruled.pinned(self.clock.unix_millis()).filter(|_| *cause != Cause::Gateway)?;
+        Some(Slept::Kept(format!("it is pinned until {}", moment(until))))
+    }
+
     async fn put_to_sleep(self: &Arc<Self>, app: &Arc<ManagedApp>, idle: Duration, cause: Cause) -> Slept {
         // From the first change to the last: whoever else holds the order never meets `Stopping`.
         let _order = app.order.lock().await;
@@ -80,10 +91,14 @@ impl Lifecycle {
         if self.fleet().is_some_and(|fleet| !fleet.may_stop()) {
             return Slept::Kept(BLIND.into());
         }
+        if let Some(pinned) = self.pinned(app, &cause) {
+            return pinned;
+        }
         app.wanted_elsewhere.store(false, Ordering::SeqCst);
         if let Err(reason) = app.begin_stop(idle) {
             return Slept::NotIdle(reason);
         }
+        let meant = matches!(cause, Cause::Person { .. } | Cause::Limit { .. });
         app.begin_run(cause);
         let began = self.clock.now();
         if !idle.is_zero() {
@@ -92,13 +107,20 @@ impl Lifecycle {
         let slept = match self.stop(app, idle).await {
             Ok(()) => {
                 app.reach(None);
+                if meant {
+                    app.ruled.lay_down(self.clock.unix_millis());
+                }
                 self.happened(app, Event::Asleep(self.clock.now().since(began)));
                 app.turn(AppState::Stopping, AppState::Asleep, Step::Starting, None);
                 Slept::Yes
             }
             Err(kept) => {
                 // A full idle time passes before the next try.
-                app.cell.touch(self.clock.now());
+                let now = self.clock.now();
+                app.cell.touch(match kept {
+                    Kept::Fresh(ago) => now.before(ago),
+                    _ => now,
+                });
                 self.happened(app, Event::KeptAwake(kept.to_string()));
                 let to = match kept {
                     // What has become of it is in the record. Until that was read, nobody is let through.
@@ -132,12 +154,12 @@ impl Lifecycle {
         let mut basis = self.fleet().map(|_| begun.epoch);
         let lease = Mutex::new(sent);
         let outcome = tokio::select! {
-            outcome = self.agree_save_and_stop(app, &mut basis, &lease) => outcome,
+            outcome = self.agree_save_and_stop(app, idle, &mut basis, &lease) => outcome,
             () = self.keep_since(app, &lease) => Err(Kept::Off("this gateway was too slow, and another has it in hand")),
         };
         let change = match &outcome {
             Ok(()) => Change::Stopped,
-            Err(Kept::Wanted | Kept::Before(_)) => Change::AbortStop,
+            Err(Kept::Wanted | Kept::Before(_) | Kept::Fresh(_)) => Change::AbortStop,
             // It is theirs to look what has become of the app.
             Err(Kept::Off(_)) => return outcome,
             // The provider is always right: a stop that reported an error may have worked all the same.
@@ -159,6 +181,7 @@ impl Lifecycle {
     async fn agree_save_and_stop(
         &self,
         app: &ManagedApp,
+        idle: Duration,
         basis: &mut Option<u64>,
         lease: &Mutex<Instant>,
     ) -> Result<(), Kept> {
@@ -170,7 +193,7 @@ impl Lifecycle {
             }
             fail_point("stop:agreed");
         }
-        self.save_and_stop(app, basis, lease).await
+        self.save_and_stop(app, idle, basis, lease).await
     }
 
     /// What must come back is kept before anything is stopped: whoever ends in between, nothing is lost. Whoever comes before
@@ -178,6 +201,7 @@ impl Lifecycle {
     async fn save_and_stop(
         &self,
         app: &ManagedApp,
+        idle: Duration,
         basis: &mut Option<u64>,
         lease: &Mutex<Instant>,
     ) -> Result<(), Kept> {
@@ -196,6 +220,7 @@ impl Lifecycle {
             () = app.wanted() => return Err(Kept::Wanted),
         };
         let before = |error: &dyn std::fmt::Display| Kept::Before(error.to_string());
+        self.still_fresh(&turn, idle)?;
         let stop = app.settings().stop;
         let formation = match look.map_err(|error| before(&error))? {
             // Nobody could wake it, so nobody's absence is a reason to stop it.
@@ -228,9 +253,21 @@ impl Lifecycle {
             biased;
             stopped = app.provider.stop(name, &formation, &turn) => {
                 fail_point("stop:stopped");
+                app.ruled.operates(turn.operation());
                 stopped.map_err(|error| Kept::Stopping(error.to_string()))
             }
             () = wanted_in_time(app, &turn) => Err(Kept::Wanted),
+        }
+    }
+}
+
+impl Lifecycle {
+    /// A deployment counts as activity. One that is still to come is not believed: then clocks differ.
+    fn still_fresh(&self, turn: &Turn, idle: Duration) -> Result<(), Kept> {
+        let ago = turn.deployed().and_then(|at| self.clock.unix_millis().checked_sub(at));
+        match ago.map(Duration::from_millis).filter(|ago| *ago < idle) {
+            Some(ago) => Err(Kept::Fresh(ago)),
+            None => Ok(()),
         }
     }
 }
@@ -277,6 +314,9 @@ enum Kept {
     /// The provider or the registry refused, and nothing was done yet.
     #[error("{0}")]
     Before(String),
+    /// It was deployed so long ago, and nothing was done yet.
+    #[error("it was deployed {} ago", units::duration(Duration::from_secs(.0.as_secs())))]
+    Fresh(Duration),
     /// The provider was told to stop it, and that went wrong.
     #[error("{0}")]
     Stopping(String),

@@ -82,6 +82,7 @@ impl Lifecycle {
                         self.happened_to(&id, Event::LeftAlone(reason));
                     }
                     app.know(news);
+                    self.deployed(&app, info.deployed_at);
                     self.listed(&app, &info.status, asked).await;
                     if !known.contains_key(&id) {
                         back.push(app.clone());
@@ -152,7 +153,7 @@ impl Lifecycle {
             }
             self.leave(app, owned);
         }
-        self.apps.store(Arc::new(apps));
+        self.set_apps(apps);
         // What others did to an app while it was not among ours was not heard.
         for app in taken_in.into_iter().chain(back) {
             let latest = self.fleet().and_then(|fleet| fleet.known(&app.id));
@@ -230,7 +231,25 @@ impl Lifecycle {
             self.happened_to(id, Event::Removed);
             self.leave(app, provider.list_every().is_none());
         }
-        self.apps.store(Arc::new(stay));
+        self.set_apps(stay);
+    }
+
+    /// A deployment counts as activity, whenever it is heard of.
+    fn deployed(&self, app: &ManagedApp, at: Option<u64>) {
+        if let Some(ago) = at.and_then(|at| self.clock.unix_millis().checked_sub(at)) {
+            app.cell.touch(self.clock.now().before(Duration::from_millis(ago)));
+        }
+    }
+
+    /// These are the apps from now on.
+    fn set_apps(&self, apps: HashMap<AppId, Arc<ManagedApp>>) {
+        let is_ruled = |app: &&Arc<ManagedApp>| {
+            let ruling = &app.settings().ruling;
+            ruling.schedule.is_some() || ruling.limits.awake_per_day.is_some()
+        };
+        self.ruled.store(Arc::new(apps.values().filter(is_ruled).cloned().collect()));
+        self.regroup(apps.values());
+        self.apps.store(Arc::new(apps));
     }
 
     async fn take_in(
@@ -279,7 +298,7 @@ impl Lifecycle {
             self.happened(&app, Event::LeftAlone(reason));
         }
         if boots {
-            self.begin_wake(&app, AppState::Asleep, || Cause::Gateway);
+            self.begin_wake(&app, AppState::Asleep, true, || Cause::Gateway);
         }
         if let Some(endpoint) = awake {
             app.reach(Some(self.reached(endpoint)));
@@ -394,7 +413,7 @@ async fn farewell(lifecycle: Arc<Lifecycle>, app: Arc<ManagedApp>) {
         if app.held() > 0 {
             continue;
         }
-        match lifecycle.sleep(&app, Duration::ZERO).await {
+        match lifecycle.sleep_because(&app, Duration::ZERO, Cause::Gateway).await {
             // Only the next look tells that nobody came while it was being stopped.
             Slept::NotIdle(NotIdle::State(AppState::Asleep | AppState::Failed)) => break,
             Slept::Yes | Slept::NotIdle(_) | Slept::Kept(_) => {}

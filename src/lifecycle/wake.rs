@@ -84,7 +84,7 @@ async fn attempt(lifecycle: Arc<Lifecycle>, app: Arc<ManagedApp>, limit: Duratio
         let known = || app.record().or_else(|| lifecycle.fleet()?.known(&app.id));
         let formation = record.or_else(known).and_then(|record| record.formation);
         tokio::select! {
-            reached = start(&lifecycle, &app, limit, formation, under_way) => {
+            reached = gather_and_start(&lifecycle, &app, limit, formation, under_way) => {
                 fail_point("wake:started");
                 return match reached {
                     Ok(reached) => Ok(Woken::Here(reached, epoch)),
@@ -118,6 +118,7 @@ async fn claim(lifecycle: &Arc<Lifecycle>, app: &Arc<ManagedApp>, limit: Duratio
             // A registry that is away must not keep people from their app.
             Err(error) => {
                 log::warn!("{}: waking without the registry: {error}", app.id);
+                app.ruled.usage().woke(lifecycle.clock.unix_millis());
                 return Ok(Claim::Mine(None));
             }
         };
@@ -161,6 +162,18 @@ async fn claim(lifecycle: &Arc<Lifecycle>, app: &Arc<ManagedApp>, limit: Duratio
     }
 }
 
+/// Those that are woken with it first, as far as they have to be first.
+async fn gather_and_start(
+    lifecycle: &Arc<Lifecycle>,
+    app: &Arc<ManagedApp>,
+    limit: Duration,
+    formation: Option<Formation>,
+    may_be_under_way: bool,
+) -> Result<Reached, String> {
+    lifecycle.gather(app).await?;
+    start(lifecycle, app, limit, formation, may_be_under_way).await
+}
+
 /// Starts the app and returns where it has answered.
 async fn start(
     lifecycle: &Arc<Lifecycle>,
@@ -182,8 +195,9 @@ async fn start(
                 if let Some(run) = app.run() {
                     lifecycle.guard.before_start(app, &run).await?;
                 }
-                let start = app.provider.start(&app.id.name, formation.as_ref(), &turn);
-                start.await.map_err(|error| error.to_string())?
+                let started = app.provider.start(&app.id.name, formation.as_ref(), &turn).await;
+                app.ruled.operates(turn.operation());
+                started.map_err(|error| error.to_string())?
             }
         };
         app.reached_step(Step::Probing);

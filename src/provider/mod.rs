@@ -68,7 +68,8 @@ pub trait Provider: Send + Sync {
         turn: &Turn,
     ) -> Result<Endpoint, ProviderError>;
 
-    /// The last look before a stop: what must come back at the next start, or why the app must not be stopped now.
+    /// The last look before a stop: what must come back at the next start, or why the app must not be stopped now. Says on `turn`
+    /// when the app was deployed last, if the look has told.
     async fn before_stop(&self, app: &str, turn: &Turn) -> Result<BeforeStop, ProviderError>;
 
     /// Stops the types of `formation` (what [`before_stop`](Self::before_stop) saw, and has been kept), and returns
@@ -116,6 +117,8 @@ pub struct AppInfo {
     pub status: AppStatus,
     /// Where it is reached. A local app has no address while it does not run.
     pub endpoint: Option<Endpoint>,
+    /// When it was deployed last, in milliseconds since 1970, where the list tells.
+    pub deployed_at: Option<u64>,
     /// Why it is neither woken nor stopped, for operators: never deployed, blocked, in maintenance.
     pub left_alone: Option<String>,
     /// What the entry says of this app beside the defaults.
@@ -150,6 +153,11 @@ pub struct EntrySettings {
     pub wake_timeout: Option<Duration>,
     /// Which process types are stopped, if it says so.
     pub stop: Option<StopTypes>,
+}
+
+/// A moment that an API tells as RFC 3339, in milliseconds since 1970.
+pub(crate) fn instant(text: &str) -> Option<u64> {
+    u64::try_from(text.parse::<jiff::Timestamp>().ok()?.as_millisecond()).ok()
 }
 
 /// Something happened to an app that nobody asked for.

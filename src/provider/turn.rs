@@ -1,6 +1,13 @@
-//! `Turn`: how a start or a stop tells whoever asked for it that it has to wait for its turn in the account's budget.
+//! `Turn`: how a start or a stop tells whoever asked for it that it has to wait for its turn in the account's budget, and
+//! what the provider calls what it does then.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use tokio::{sync::watch, time::Instant};
 
@@ -11,6 +18,9 @@ use super::api::Waits;
 pub struct Turn {
     queue: watch::Sender<Queue>,
     since: Instant,
+    operation: Arc<Mutex<Option<Arc<str>>>>,
+    /// Milliseconds since 1970; 0 if it was not told.
+    deployed: Arc<AtomicU64>,
 }
 
 /// How far a call has come.
@@ -26,7 +36,12 @@ pub enum Queue {
 
 impl Default for Turn {
     fn default() -> Self {
-        Self { queue: watch::Sender::new(Queue::Ahead), since: Instant::now() }
+        Self {
+            queue: watch::Sender::new(Queue::Ahead),
+            since: Instant::now(),
+            operation: Arc::default(),
+            deployed: Arc::default(),
+        }
     }
 }
 
@@ -34,6 +49,26 @@ impl Turn {
     /// Another turn of something that began with this one.
     pub fn next(&self) -> Self {
         Self { since: self.since, ..Self::default() }
+    }
+
+    /// The provider calls what it does now by this name: people find it there.
+    pub fn operates(&self, operation: impl Into<Arc<str>>) {
+        *self.operation.lock().unwrap_or_else(PoisonError::into_inner) = Some(operation.into());
+    }
+
+    /// What the provider calls what it does, if it has told.
+    pub fn operation(&self) -> Option<Arc<str>> {
+        self.operation.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The app was deployed last at this moment, as the provider has just said.
+    pub fn was_deployed(&self, at: Option<u64>) {
+        self.deployed.fetch_max(at.unwrap_or(0), Relaxed);
+    }
+
+    /// When the app was deployed last, in milliseconds since 1970, if the provider has told.
+    pub fn deployed(&self) -> Option<u64> {
+        Some(self.deployed.load(Relaxed)).filter(|at| *at > 0)
     }
 
     /// How far it has come, with every change from now on.

@@ -143,7 +143,8 @@ const MONITORS_AND_PREVIEWS: &[&str] = &[
     "bluesky cardyb",
 ];
 
-fn is_monitor_or_preview(agent: &[u8]) -> bool {
+/// Whether a `User-Agent` is that of such a program.
+pub fn is_monitor_or_preview(agent: &[u8]) -> bool {
     // One pass over the text, whatever the number of names: this is on the path of every request.
     static NAMES: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
         let mut builder = AhoCorasick::builder();

@@ -9,9 +9,13 @@ use pingora_proxy::Session;
 use super::{
     FORWARD, Gateway, RequestContext,
     audience::{self, Audience},
+    notice,
     respond::{self, Answer},
 };
-use crate::lifecycle::{Admission, Failure, ManagedApp, Refusal, Refused};
+use crate::{
+    app::AppState,
+    lifecycle::{Admission, ManagedApp, Refusal, Refused},
+};
 
 /// What came of waiting.
 pub enum Held {
@@ -19,9 +23,7 @@ pub enum Held {
     Awake,
     /// It is still on its way, and the client is to come again.
     Waking(Arc<ManagedApp>),
-    /// It did not wake.
-    Failed(Arc<ManagedApp>, Failure),
-    /// There was nothing to wait for.
+    /// There was nothing to wait for, or the wait has come to nothing.
     Refused(Refused),
 }
 
@@ -80,9 +82,9 @@ impl Gateway {
                     ctx.in_flight = Some(in_flight);
                     return Ok(Held::Awake);
                 }
-                Some(Err(failure)) => match self.admit(session, ctx) {
+                Some(Err(reason)) => match self.admit(session, ctx) {
                     Ok(elsewhere) if elsewhere.app().id != app.id => admission = elsewhere,
-                    _ => return Ok(Held::Failed(app, failure)),
+                    _ => return Ok(Held::Refused(Refused { app, reason })),
                 },
                 None => return Ok(Held::Waking(app)),
             }
@@ -106,7 +108,7 @@ impl Gateway {
                 let answer = Answer::waking(&self.0.pages, &app, now, language, posted);
                 self.send(session, ctx, audience, answer).await
             }
-            Held::Failed(app, failure) | Held::Refused(Refused { app, reason: Refusal::Failed(failure) }) => {
+            Held::Refused(Refused { app, reason: Refusal::Failed(failure) }) => {
                 let answer = Answer::failed(&self.0.pages, &app, &failure, now, language, posted);
                 self.send(session, ctx, audience, answer).await
             }
@@ -126,29 +128,19 @@ impl Gateway {
                 let answer = Answer { state: Some(app.state()), ..Answer::error(503, detail, &reference) };
                 self.send(session, ctx, audience, answer).await
             }
-            Held::Refused(Refused { app, reason: Refusal::Closed { opens, ask: _ } }) => {
-                let now = self.0.clock.unix_millis();
-                let until = |opens: u64| Duration::from_millis(opens.saturating_sub(now));
-                let detail = "The app's schedule keeps it asleep.";
-                let answer = Answer {
-                    retry_after: opens.map(until),
-                    state: Some(app.state()),
-                    ..Answer::error(503, detail, "")
-                };
+            Held::Refused(Refused { app, reason: Refusal::NotAllowed })
+                if app.state() == AppState::Waking =>
+            {
+                // Somebody else has woken it.
+                let answer = Answer::waking(&self.0.pages, &app, now, language, posted);
                 self.send(session, ctx, audience, answer).await
             }
-            Held::Refused(Refused { app, reason: Refusal::Limited { retry_after } }) => {
-                let detail = "The app was woken often enough, or was awake long enough, for now.";
-                let answer = Answer {
-                    retry_after: Some(retry_after),
-                    state: Some(app.state()),
-                    ..Answer::error(503, detail, "")
-                };
-                self.send(session, ctx, audience, answer).await
-            }
-            Held::Refused(Refused { app, reason: Refusal::NotAllowed }) => {
-                let detail = "The app sleeps, and this request may not wake it.";
-                let answer = Answer { state: Some(app.state()), ..Answer::error(503, detail, "") };
+            Held::Refused(Refused {
+                app,
+                reason: reason @ (Refusal::Closed { .. } | Refusal::Limited { .. } | Refusal::NotAllowed),
+            }) => {
+                let wall = self.0.clock.unix_millis();
+                let answer = notice::answer(&self.0.pages, &app, &reason, session, wall, audience);
                 self.send(session, ctx, audience, answer).await
             }
             // Nobody waits for this answer: it is empty, whoever asked.

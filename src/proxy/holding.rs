@@ -11,6 +11,7 @@ use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
 
 mod estimate;
 mod language;
+mod notice;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use self::language::LANGUAGES;
 pub use self::{
     estimate::{Estimate, estimate, progress, refresh_seconds},
     language::Language,
+    notice::{Notice, Why},
 };
 
 /// What is embedded in the binary.
@@ -174,6 +176,8 @@ impl Pages {
             self.templates.get_template("error")?.render(context! {
                 t => words.all.clone(), style => self.style.clone(), art => self.art.clone(), icon => self.icon.clone(),
                 nonce, again,
+                posted => false,
+                anyway => "",
                 title => words.get(&key),
                 why => words.get(&format!("{key}_why")),
                 status => error.status,

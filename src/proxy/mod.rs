@@ -9,6 +9,8 @@
 //! | `limits` | what is refused whoever it is for |
 //! | `host` | which host it is for |
 //! | `audience` | who asks, and what they understand |
+//! | `permission` | what the rules say of a request |
+//! | `anyway` | the path by which a link or a person wakes an app |
 //! | `request_id` | the name of a request |
 //! | `forward` | to the app: the peer, and what the app is told |
 //! | `origin` | an app at a provider's router: its own name there, the visitor's here |
@@ -16,12 +18,14 @@
 //! | `containment` | the app's own host name, kept out of what visitors see |
 //! | `turned_away` | a provider's router says that the app does not run |
 //! | `respond` | our own answers |
+//! | `notice` | the answers to those for whom an app is not woken |
+//! | `aside` | a host name that is no app's: the admin side |
 //! | `reserved` | the paths under `/.loir/` |
 //! | `holding` | the pages |
 //! | `access` | the access log |
 //! | `drain` | the end of the gateway |
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwap, Guard};
 use async_trait::async_trait;
@@ -34,6 +38,8 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 mod access;
+mod anyway;
+mod aside;
 mod audience;
 mod connection;
 mod containment;
@@ -44,13 +50,16 @@ mod hold;
 pub mod holding;
 mod host;
 mod limits;
+mod notice;
 mod origin;
+mod permission;
 mod request_id;
 mod reserved;
 mod respond;
 mod turned_away;
 
 pub use access::TARGET as ACCESS_TARGET;
+pub use aside::Aside;
 pub use connection::{Edge, OpenConnections};
 pub use context::RequestContext;
 pub use drain::{Drain, Draining};
@@ -65,8 +74,9 @@ use crate::{
     app::{AppState, Author},
     clock::Clock,
     config::{self, Server},
-    lifecycle::{Admission, Cause, Demand, Lifecycle, Replicas},
-    routing::RouteTable,
+    credentials::Credentials,
+    lifecycle::{Admission, Cause, Demand, Lifecycle, ManagedApp, Refusal, Refused, Replicas},
+    routing::{RouteTable, rules::Access},
 };
 
 /// The gateway. A handle: clones are the same gateway.
@@ -83,6 +93,8 @@ struct Inner {
     streams: reserved::EventStreams,
     draining: Draining,
     via: forward::Via,
+    credentials: Arc<Credentials>,
+    aside: OnceLock<Arc<dyn Aside>>,
 }
 
 /// The gateway cannot be built.
@@ -98,7 +110,12 @@ pub enum GatewayError {
 
 impl Gateway {
     /// A gateway without routes.
-    pub fn new(lifecycle: Arc<Lifecycle>, clock: Clock, settings: Server) -> Result<Self, GatewayError> {
+    pub fn new(
+        lifecycle: Arc<Lifecycle>,
+        clock: Clock,
+        settings: Server,
+        credentials: Arc<Credentials>,
+    ) -> Result<Self, GatewayError> {
         Ok(Self(Arc::new(Inner {
             lifecycle,
             clock,
@@ -109,6 +126,8 @@ impl Gateway {
             streams: reserved::EventStreams::default(),
             draining: Draining::default(),
             via: forward::Via::new(),
+            credentials,
+            aside: OnceLock::new(),
         })))
     }
 
@@ -130,6 +149,17 @@ impl Gateway {
     /// The clock it lives by.
     pub fn clock(&self) -> &Clock {
         &self.0.clock
+    }
+
+    /// Tokens and signed links: who may wake what is not for everybody to wake.
+    pub fn credentials(&self) -> &Arc<Credentials> {
+        &self.0.credentials
+    }
+
+    /// Says who answers under a host name that is no app's. Once.
+    pub fn set_aside(&self, aside: Arc<dyn Aside>) {
+        // A second one would be a mistake of ours, and is not heard.
+        let _ = self.0.aside.set(aside);
     }
 
     /// Writes what the access log still holds. For whoever ends the gateway, once it has.
@@ -181,6 +211,12 @@ impl ProxyHttp for Gateway {
         let unsound = limits::unsound(session.req_header(), &ctx.settings.limits, &self.0.via);
         if let Some(problem) = unsound {
             return Box::pin(self.error(session, ctx, problem)).await;
+        }
+        if self.is_aside(session.req_header()) && session.req_header().uri.path() != reserved::LIVE {
+            return match Box::pin(self.go_aside(session, ctx)).await? {
+                Ok(()) => Ok(ANSWERED),
+                Err(problem) => Box::pin(self.error(session, ctx, problem)).await,
+            };
         }
         if session.req_header().uri.path().starts_with(reserved::PREFIX) {
             return Box::pin(self.reserved(session, ctx)).await;
@@ -414,27 +450,73 @@ impl Gateway {
             routes.find(host.as_str()).ok_or(Problem::new(404, "No app here has this host name."))?;
         let app = replicas.choose(&self.0.clock);
         ctx.met = Some(app.state());
-        let demand = audience::demand(request);
-        let id = ctx.request_id(session).clone();
         let asker = || forward::asker(session, &ctx.settings);
-        if demand == Demand::Wake {
+        let settings = app.settings();
+        let mut demand = audience::demand(request);
+        if let Some(no_wake) = &settings.ruling.no_wake
+            && permission::wakes_nothing(no_wake, request, || asker().0)
+        {
+            demand = Demand::Observe;
+        }
+        if demand != Demand::Observe {
             app.traffic().asked(self.0.clock.now(), asker);
         }
-        Ok(self.0.lifecycle.admit(app, demand, || {
-            let (client, agent) = asker();
-            Cause::Request { id: id.as_str().into(), client, agent }
-        }))
+        match &settings.ruling.access {
+            Some(access) if demand == Demand::Wake => Ok(self.admit_some(session, ctx, app, access, demand)),
+            _ => Ok(self.admit_to(session, ctx, app, demand, permission::Right::Common)),
+        }
+    }
+
+    /// Asks for an app that not everybody may wake. Only of whoever would wake it a right is wanted.
+    fn admit_some(
+        &self,
+        session: &Session,
+        ctx: &mut RequestContext,
+        app: &Arc<ManagedApp>,
+        access: &Access,
+        demand: Demand,
+    ) -> Admission {
+        let admission = self.admit_to(session, ctx, app, Demand::Use, permission::Right::Common);
+        if !matches!(&admission, Admission::Refuse(Refused { reason: Refusal::Resting(_), .. })) {
+            return admission;
+        }
+        let client = forward::asker(session, &ctx.settings).0;
+        let (credentials, now) = (&self.0.credentials, self.0.clock.now());
+        match permission::right(access, session.req_header(), client, credentials, now) {
+            Some(right) => self.admit_to(session, ctx, app, demand, right),
+            None => Admission::Refuse(Refused { app: app.clone(), reason: Refusal::NotAllowed }),
+        }
+    }
+
+    fn admit_to(
+        &self,
+        session: &Session,
+        ctx: &mut RequestContext,
+        app: &Arc<ManagedApp>,
+        demand: Demand,
+        right: permission::Right,
+    ) -> Admission {
+        let id = ctx.request_id(session).clone();
+        self.0.lifecycle.admit(app, demand, || match &right {
+            permission::Right::Token(name) => Cause::Person { name: name.clone() },
+            permission::Right::Common => {
+                let (client, agent) = forward::asker(session, &ctx.settings);
+                Cause::Request { id: id.as_str().into(), client, agent }
+            }
+        })
     }
 
     /// A path under `/.loir/`, on whatever host.
     async fn reserved(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<bool> {
-        let app = match HostName::of(session.req_header()) {
-            Ok(host) => {
-                let routes = self.0.routes.load();
-                routes.find(host.as_str()).map(|replicas| replicas.choose(&self.0.clock).clone())
-            }
+        let replicas = match HostName::of(session.req_header()) {
+            Ok(host) => self.0.routes.load().find(host.as_str()).cloned(),
             Err(bad) => return self.error(session, ctx, bad.into()).await,
         };
+        if let Some(replicas) = replicas.as_ref().filter(|_| session.req_header().uri.path() == anyway::WAKE)
+        {
+            return self.wake_anyway(session, ctx, replicas).await;
+        }
+        let app = replicas.map(|replicas| replicas.choose(&self.0.clock).clone());
         let outcome = reserved::answer(self, session, app, ctx.settings.limits.event_streams).await?;
         match outcome {
             Ok(()) => Ok(ANSWERED),

@@ -3,6 +3,7 @@
 //! | situation | visitor | submitter | subresource | program | gRPC |
 //! |---|---|---|---|---|---|
 //! | waking | 503 page | 503 page that never reloads | 503, empty | 503 problem | status 14 |
+//! | not woken (schedule, limit, no right) | 503 page | 503 page | 503, empty | 503 problem | status 14 |
 //! | failed | 502 page | 502 page | 502, empty | 502 problem | status 14 |
 //! | any error | page | page | empty | problem | see `grpc_status` |
 //!
@@ -67,6 +68,8 @@ pub struct Answer<'a> {
     pub retry_after: Option<Duration>,
     /// The app's state, if there is an app.
     pub state: Option<AppState>,
+    /// When its schedule lets the app be woken, for programs (RFC 3339).
+    pub opens: Option<String>,
     /// What a person may quote to the operator.
     pub reference: &'a str,
     /// The page for people, if it is not the general one for the status.
@@ -76,7 +79,16 @@ pub struct Answer<'a> {
 impl<'a> Answer<'a> {
     /// An error that has nothing to do with an app's state.
     pub fn error(status: u16, detail: &'a str, reference: &'a str) -> Self {
-        Self { status, detail, allow: None, retry_after: None, state: None, reference, page: None }
+        Self {
+            status,
+            detail,
+            allow: None,
+            retry_after: None,
+            state: None,
+            opens: None,
+            reference,
+            page: None,
+        }
     }
 
     /// The app is on its way; `posted` if the request carried something that is now not submitted.
@@ -105,6 +117,7 @@ impl<'a> Answer<'a> {
             allow: None,
             retry_after: Some(left),
             state: Some(progress.state),
+            opens: None,
             reference: "",
             page: Some(pages.holding(&wake, language)),
         }
@@ -134,6 +147,7 @@ impl<'a> Answer<'a> {
             allow: None,
             retry_after: Some(retry_after.max(Duration::from_secs(1))),
             state: Some(AppState::Failed),
+            opens: None,
             reference: &failure.reference,
             page: Some(pages.holding(&wake, language)),
         }
@@ -218,6 +232,9 @@ impl<'a> Answer<'a> {
                 "retry_after": self.retry_after.map(whole_seconds),
                 "status_url": super::reserved::STATUS,
             });
+            if let Some(opens) = &self.opens {
+                problem["loir"]["opens"] = opens.as_str().into();
+            }
         }
         problem.to_string().into()
     }

@@ -24,7 +24,7 @@ const FORMAT: &str = "loir-registry-dump";
 const VERSION: u64 = 1;
 
 /// The fields of a record that are moments.
-const MOMENTS: [&str; 2] = ["since", "deadline"];
+const MOMENTS: [&str; 3] = ["since", "deadline", "pinned_until"];
 
 /// No app changes so often: what is larger is a slip of the hand, and would leave no room to grow.
 const LARGEST_EPOCH: u64 = 1 << 53;

@@ -12,7 +12,7 @@ use crate::{
 
 pub mod dump;
 pub mod fleet;
-mod folder;
+pub(crate) mod folder;
 pub mod memory;
 pub mod record;
 pub mod redis;

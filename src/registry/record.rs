@@ -57,22 +57,27 @@ pub struct Record {
     /// What visitors were told to quote of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
+    /// Until then nobody stops it but a person, at the provider. By the clock on the wall of whoever looks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned_until: Option<u64>,
 }
 
 /// The fields of a [`Record`] as it is written, for those who read what people may have edited.
-pub const FIELDS: [&str; 12] = [
+pub const FIELDS: [&str; 14] = [
     "state",
     "epoch",
     "since",
     "deadline",
     "owner",
     "told",
+    "taken_over",
     "idle",
     "formation",
     "boots",
     "failures",
     "last_failure",
     "reference",
+    "pinned_until",
 ];
 
 /// What may happen to an app.
@@ -138,6 +143,11 @@ pub enum Change {
         /// The gateway that asked.
         by: String,
     },
+    /// A person has said until when nobody may stop it, or that everybody may again. Not while somebody wakes or stops it.
+    Pin {
+        /// Wall-clock milliseconds since 1970; `None` to take the pin out.
+        until: Option<u64>,
+    },
     /// The registry has lost what a gateway still knows: what must come back, and how far epochs were.
     Restore {
         /// The latest record that the gateway has seen.
@@ -154,7 +164,7 @@ impl Change {
         let lease = Duration::ZERO;
         let found = |running| Self::Found { running, by: by.to_owned() };
         match self {
-            Self::Found { .. } | Self::Restore { .. } => vec![],
+            Self::Found { .. } | Self::Restore { .. } | Self::Pin { .. } => vec![],
             Self::BeginWake { .. } => vec![found(false)],
             Self::WakeReady { .. } | Self::WakeFailed { .. } => {
                 vec![found(false), Self::BeginWake { by: by.to_owned(), lease }]
@@ -189,6 +199,7 @@ impl Record {
             failures: 0,
             last_failure: None,
             reference: None,
+            pinned_until: None,
         }
     }
 
@@ -265,6 +276,11 @@ impl Record {
                 }
             }
             (_, Change::Found { running, by }) if !self.is_in_hand(by, now) => settled(*running),
+            (Asleep | Awake | Failed, Change::Pin { until }) => {
+                // It is as it was, and since when.
+                let epoch = self.epoch.saturating_add(1);
+                return Ok(Self { pinned_until: *until, epoch, ..self.clone() });
+            }
             (_, Change::Restore { known, running }) if self.epoch < known.epoch => {
                 // Whose stop nobody was told of yet still runs, whatever newcomers were told.
                 let untold = known.state == Stopping && !known.told;

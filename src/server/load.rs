@@ -121,7 +121,7 @@ pub fn load(source: Source, env: &Environment) -> Result<Plan, Problems> {
             providers.push((entry.clone(), options));
         }
     }
-    check_hosts(&checked.domains, &providers, &mut problems);
+    check_hosts(&checked.domains, &providers, &config, &mut problems);
     check_ports(&checked.listen, &providers, &mut problems);
     check_state_dir(&config, &providers, &mut problems);
     check_shared(registry.as_deref(), &providers, &mut problems);
@@ -155,8 +155,21 @@ fn check_shared(
 fn check_hosts(
     domains: &[Located<HostName>],
     providers: &[(ProviderEntry, Arc<dyn ProviderConfig>)],
+    config: &Config,
     problems: &mut Problems,
 ) {
+    for app in &config.apps {
+        let implied = domains.iter().map(|domain| format!("{}.{}", app.name, domain.0));
+        if let Some(host) =
+            implied.chain(app.hosts.iter().cloned()).find(|host| Some(host) == config.admin.host.as_ref())
+        {
+            let host = problems.written(config.admin.host_at, &host);
+            problems.push(
+                config.admin.host_at,
+                format!("the host `{host}` is already claimed by an app of `apps`"),
+            );
+        }
+    }
     /// Who claims a host name: the app's entry and index in it, where that stands, and whether it is written down.
     #[derive(Clone, Copy)]
     struct Claim {
@@ -184,6 +197,10 @@ fn check_hosts(
             }));
             for (host, shown, at, written) in hosts {
                 let claim = Claim { app: (index, number), at, written };
+                if Some(&host) == config.admin.host.as_ref() {
+                    let line = config.admin.host_at.line;
+                    problems.push(at, format!("the host `{shown}` is the admin side's, at line {line}"));
+                }
                 match claims.get(&host).copied() {
                     None => drop(claims.insert(host, claim)),
                     // Writing down what is implied anyway does no harm.

@@ -5,6 +5,7 @@
 //! | `mod` (here) | a process: runtimes, signals, the order of things at start and end |
 //! | `running` | a gateway that runs: how it is put together, reloaded and ended |
 //! | `roster` | who is there: asks providers for their apps, and builds the routes |
+//! | `allowance` | which apps are beyond the plan |
 //! | `recollection` | what providers listed last, for when one cannot be asked |
 //! | `load` | from a text to a plan |
 //! | `logging` | log lines |
@@ -28,6 +29,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
 };
 
+mod allowance;
 mod health;
 pub mod load;
 pub mod logging;
@@ -44,7 +46,10 @@ pub use online::check_online;
 pub use running::{Gear, Running, StartError};
 pub use upkeep::{Chore, Outcome, tend};
 
-use crate::{clock::Clock, config::Environment};
+use crate::{
+    clock::Clock,
+    config::{self, Environment},
+};
 
 /// Runs a gateway in the foreground until SIGTERM or SIGINT. SIGHUP reads `path` again.
 pub fn run(path: PathBuf, plan: Plan) -> ExitCode {
@@ -139,22 +144,41 @@ async fn serve(
     };
     log::info!("listening on {}", running.address());
     ready(running.address());
+    if let Err(error) = running.serve_admin_as_usual() {
+        let address = config::admin::DEFAULT;
+        log::warn!("no admin side: {address}: {error} (set admin.listen to another address, or to off)");
+    }
     notify::ready(&format!("listening on {}", running.address()));
     let _pings = notify::watchdog(edge.handle().clone());
-    while let Wish::Reload = signals.next().await {
+    loop {
+        let (wish, tell) = tokio::select! {
+            wish = signals.next() => (wish, None),
+            tell = running.reload_wanted() => (Wish::Reload, Some(tell)),
+        };
+        if matches!(wish, Wish::End) {
+            break;
+        }
         notify::reloading();
-        let status = match reload() {
+        let outcome = match reload() {
             Ok(plan) => tokio::select! {
-                () = running.reload(plan) => "the configuration is reloaded",
+                () = running.reload(plan) => Ok(()),
                 // What is left of the reload does not matter any more.
                 () = signals.end() => break,
             },
             Err(problems) => {
                 log::error!("the configuration is not reloaded and the old one stays:\n{problems}");
-                "the configuration has problems, and the old one stays: see the log"
+                Err(problems)
             }
         };
-        notify::ready(status);
+        notify::ready(match &outcome {
+            Ok(()) => "the configuration is reloaded",
+            Err(_) => "the configuration has problems, and the old one stays: see the log",
+        });
+        running.reloaded(outcome.is_ok());
+        if let Some(tell) = tell {
+            // Whoever asked may be gone.
+            let _ = tell.send(outcome);
+        }
     }
     notify::stopping();
     tokio::select! {

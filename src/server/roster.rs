@@ -16,7 +16,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{absolute, recollection::Recollection};
+use super::{absolute, allowance, recollection::Recollection};
 use crate::{
     app::{AppId, Endpoint},
     clock::{Clock, Millis},
@@ -453,6 +453,16 @@ impl Roster {
             app.set_loops(loops);
             if loops && now.told.insert((origin.host.clone(), app.id.clone())) {
                 log::warn!("{}: {} leads back to this gateway; the app is left alone", app.id, origin.host);
+            }
+        }
+        let ours = apps.values().filter(|app| !app.is_none_of_ours());
+        let ours = ours.map(|app| (now.rank(&app.id.provider), &app.id));
+        let beyond = allowance::beyond(&now.config.plan, ours);
+        for app in apps.values() {
+            let why = beyond.get(&app.id);
+            if app.set_beyond_plan(why) {
+                let why = why.map_or("", String::as_str);
+                log::warn!("{}: {why}; it is proxied, and not stopped any more", app.id);
             }
         }
         for (host, replicas) in refused {

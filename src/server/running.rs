@@ -22,9 +22,12 @@ use tokio::{
 
 use super::{Plan, absolute, roster::Roster};
 use crate::{
+    admin::{self, AdminSide, counters::Counters, edge::EdgeSide},
     app::AppId,
     clock::Clock,
-    config::Config,
+    config::{self, Config},
+    credentials::Credentials,
+    history::{History, HistoryContext, report::Books},
     hooks::Hooks,
     lifecycle::{HoldLimits, Lifecycle, ListNews, Surroundings, Sweeper, event, resolver::Resolver},
     provider::{ProviderError, ProviderEvent},
@@ -34,6 +37,9 @@ use crate::{
 
 /// Tries of one request to reach an app, the first included. More would only hide a broken app.
 const TRIES: usize = 2;
+
+/// How long the end waits for a store of the history that does not answer.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// What a gateway is given to run with.
 pub struct Gear {
@@ -62,6 +68,12 @@ pub enum StartError {
         /// Why.
         error: ProviderError,
     },
+    /// The admin side cannot listen where it should.
+    #[error("{0}")]
+    Admin(String),
+    /// The key of signed links or the first token cannot be kept.
+    #[error("what the admin side keeps cannot be used: {0}")]
+    Credentials(std::io::Error),
     /// The proxy cannot be built.
     #[error(transparent)]
     Gateway(#[from] GatewayError),
@@ -80,11 +92,16 @@ pub struct Running {
     registry: Arc<dyn RegistryConfig>,
     gateway: Gateway,
     lifecycle: Arc<Lifecycle>,
+    history: History,
     roster: Roster,
     hooks: Hooks,
     shutdown: watch::Sender<bool>,
     services: Vec<JoinHandle<()>>,
     open: OpenConnections,
+    admin: AdminSide,
+    edge_side: Arc<EdgeSide>,
+    admin_address: Option<SocketAddr>,
+    wanted: mpsc::Receiver<admin::Reload>,
 }
 
 impl Running {
@@ -92,10 +109,14 @@ impl Running {
     pub async fn start(listener: TcpListener, plan: Plan, gear: Gear) -> Result<Self, StartError> {
         pingora_core::tls::install_default_crypto_provider();
         let address = listener.local_addr()?;
+        let shown = plan.show().unwrap_or_default();
+        let admin_listener = admin::bind(&plan.config.admin).map_err(StartError::Admin)?;
         let Plan { config, registry: options, providers: entries, .. } = plan;
         let context =
             RegistryContext { state_dir: absolute(config.state_dir.clone()), clock: gear.clock.clone() };
+        let kept = HistoryContext { state_dir: context.state_dir.clone() };
         let registry = options.open(context)?;
+        let history = History::open(config.history.clone(), &kept, gear.clock.clone());
         if let Some(fleet) = registry.fleet() {
             // Who leads lists first, and the others take that list.
             fleet.tried().await;
@@ -113,6 +134,7 @@ impl Running {
         let resolver = Resolver::system(Handle::current());
         let (surprises, surprised) = mpsc::unbounded_channel();
         let tasks = Handle::current();
+        let counters = Arc::new(Counters::default());
         let lifecycle = Lifecycle::new(Surroundings {
             registry,
             resolver,
@@ -120,12 +142,40 @@ impl Running {
             clock: gear.clock.clone(),
             tasks,
             limits,
-            witnesses: vec![Arc::new(event::Log), Arc::new(hooks.clone())],
+            witnesses: vec![
+                Arc::new(event::Log),
+                Arc::new(history.clone()),
+                Arc::new(hooks.clone()),
+                counters.clone(),
+            ],
             guard: Arc::new(hooks.clone()),
         })?;
-        let gateway = Gateway::new(lifecycle.clone(), gear.clock.clone(), config.server.clone())?;
+        history.attach(&lifecycle);
+        history.set_books(books(&config));
+        let credentials = Credentials::open(&config.admin, kept.state_dir.as_deref());
+        let (credentials, first_token) = credentials.map_err(StartError::Credentials)?;
+        let credentials = Arc::new(credentials);
+        let gateway =
+            Gateway::new(lifecycle.clone(), gear.clock.clone(), config.server.clone(), credentials.clone())?;
+        if let Some(token) = first_token {
+            // Once, and nowhere else: not in the log, which is kept.
+            eprintln!("loir: a token for the admin side, shown only now: {token}");
+        }
         let (events, happened) = mpsc::unbounded_channel();
         let (shutdown, watch) = watch::channel(false);
+        let (reloads, wanted) = mpsc::channel(1);
+        let parts = admin::Parts {
+            lifecycle: lifecycle.clone(),
+            credentials,
+            clock: gear.clock.clone(),
+            history: history.clone(),
+            counters,
+            reloads,
+            shutdown: watch.clone(),
+        };
+        let admin = AdminSide::new(parts, admin::Settings { admin: config.admin.clone(), shown });
+        let edge_side = EdgeSide::new(&admin);
+        gateway.set_aside(edge_side.clone());
         let (service, open) = edge(&gateway, listener, address, config.server.threads)?;
         let roster =
             Roster::new(lifecycle.clone(), gateway.clone(), gear.clock, config.clone(), gear.program, events);
@@ -143,17 +193,26 @@ impl Running {
             registry: options,
             gateway,
             lifecycle: lifecycle.clone(),
+            history: history.clone(),
             roster,
             hooks,
             shutdown,
             services,
             open,
+            admin,
+            edge_side,
+            admin_address: None,
+            wanted,
         };
+        if let Some((listener, address)) = admin_listener {
+            running.serve_admin(listener, address)?;
+        }
         running.services.push(tokio::spawn(list_again(running.roster.clone(), surprised)));
         let addresses = lifecycle.clone();
         running.services.push(tokio::spawn(async move { addresses.refresh_addresses().await }));
         running.services.push(tokio::spawn(listen_to_providers(lifecycle.clone(), happened)));
         running.services.push(tokio::spawn(lifecycle.clone().tell_what_is_used()));
+        running.services.push(tokio::spawn(history.watch()));
         let (sweeper, seen) = (Sweeper(lifecycle), watch.clone());
         running.services.push(tokio::spawn(async move { sweeper.start(seen).await }));
         running.services.push(gear.edge.spawn(service(watch)));
@@ -163,6 +222,44 @@ impl Running {
     /// Where clients are accepted.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where the admin side listens, if it does.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_address
+    }
+
+    /// Opens the admin side where it is looked for if nobody has said where, or not at all.
+    ///
+    /// # Errors
+    ///
+    /// The address cannot be had: no reason not to run.
+    pub fn serve_admin_as_usual(&mut self) -> std::io::Result<()> {
+        if self.config.admin.listen == config::admin::Bind::Usual && self.admin_address.is_none() {
+            self.serve_admin(TcpListener::bind(config::admin::DEFAULT)?, config::admin::DEFAULT)?;
+        }
+        Ok(())
+    }
+
+    fn serve_admin(&mut self, listener: TcpListener, address: SocketAddr) -> std::io::Result<()> {
+        self.services.push(tokio::spawn(self.admin.serve(listener)?));
+        self.admin_address = Some(address);
+        log::info!("the admin side listens on {address}");
+        Ok(())
+    }
+
+    /// Returns when somebody at the admin side wants the configuration to be read again; whoever does that tells what came of it.
+    pub async fn reload_wanted(&mut self) -> admin::Reload {
+        match self.wanted.recv().await {
+            Some(wanted) => wanted,
+            // Cannot happen: the sender lives in the admin side that we hold.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The configuration was read again: whether it could be used.
+    pub fn reloaded(&self, fine: bool) {
+        self.admin.reloaded(fine);
     }
 
     /// What decides every start and stop.
@@ -175,6 +272,11 @@ impl Running {
         &self.hooks
     }
 
+    /// What has happened.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
     /// How many clients are connected.
     pub fn open_connections(&self) -> usize {
         self.open.count()
@@ -182,6 +284,7 @@ impl Running {
 
     /// Takes over a new plan without dropping a connection. What needs a restart is logged and stays as it was.
     pub async fn reload(&mut self, plan: Plan) {
+        let shown = plan.show().unwrap_or_default();
         let Plan { config, registry, providers: entries, .. } = plan;
         for what in self.fixed_differences(&config, registry.as_ref()) {
             log::warn!("{what} has changed and needs restart; until then the old value stays");
@@ -191,11 +294,19 @@ impl Running {
         next.server.threads = self.config.server.threads;
         next.state_dir = self.config.state_dir.clone();
         next.registry = self.config.registry.clone();
+        next.history = self.history.configure(&next.history);
+        self.history.set_books(books(&next));
+        next.admin.listen = self.config.admin.listen;
         self.config = next;
         self.gateway.set_settings(self.config.server.clone());
         self.lifecycle.set_limits(hold_limits(&self.config));
         self.hooks.set(self.config.hooks.clone(), self.config.rules.clone());
+        if let Err(error) = self.gateway.credentials().configure(&self.config.admin) {
+            log::error!("the tokens of the admin side stay as they were: {error}");
+        }
 
+        self.edge_side.configure(self.config.admin.host.as_deref());
+        self.admin.configure(admin::Settings { admin: self.config.admin.clone(), shown });
         for (name, error) in self.roster.take(self.config.clone(), entries).await {
             log::error!("provider {name} cannot be used: {error}");
         }
@@ -233,6 +344,7 @@ impl Running {
             self.lifecycle.hand_over().await;
             fleet.leave().await;
         }
+        self.history.flush(LAST_WORDS).await;
         self.gateway.flush_access_log();
         log::info!("done");
     }
@@ -249,13 +361,20 @@ impl Running {
         [
             ("server.listen", old.server.listen != new.server.listen),
             ("server.threads", old.server.threads != new.server.threads),
+            ("admin.listen", old.admin.listen != new.admin.listen),
             ("state_dir", old.state_dir != new.state_dir),
             ("registry", self.registry.differs(registry)),
+            ("history", old.history.differs(&new.history)),
         ]
         .into_iter()
         .filter_map(|(what, differs)| differs.then_some(what))
         .collect()
     }
+}
+
+fn books(config: &Config) -> Books {
+    let types = config.providers.iter().map(|entry| (entry.name.clone(), entry.kind.clone()));
+    Books { savings: config.savings.clone(), providers: types.collect() }
 }
 
 fn hold_limits(config: &Config) -> HoldLimits {

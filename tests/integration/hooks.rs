@@ -454,6 +454,7 @@ async fn what_is_too_much_is_lost_and_counted_and_never_waited_for() {
         event,
         run: Some(Run::new(cause)),
         gateway: "test".into(),
+        operation: None,
     };
     for _ in 0..1000 {
         // What another gateway has done is that one's to tell.

@@ -186,6 +186,8 @@ impl CleverCloud {
         AppInfo {
             name: name.to_owned(),
             key: Some(app.id.clone()),
+            // The list has a number that grows and no date.
+            deployed_at: None,
             status: self.status_of(&app.id, &app.state),
             endpoint,
             left_alone,
@@ -255,6 +257,9 @@ impl CleverCloud {
                 Ok(reply) => {
                     let started = reply.json::<wire::Started>().ok();
                     let deployment = started.and_then(|started| started.deployment_id);
+                    if let Some(deployment) = &deployment {
+                        turn.operates(deployment.as_str());
+                    }
                     track.remember(Some(Start::of(deployment)));
                     return Ok(());
                 }
@@ -457,6 +462,7 @@ impl Connection for CleverCloud {
         if rows.iter().any(start::is_under_way) {
             return busy("a deployment is under way");
         }
+        turn.was_deployed(start::latest(&rows).and_then(|row| row.date));
         match start::latest(&rows).map(start::outcome) {
             Some(Fate::Failed) => return busy("its last deployment failed, so it might not come back"),
             Some(Fate::Cancelled) => {

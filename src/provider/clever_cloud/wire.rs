@@ -73,6 +73,9 @@ pub struct Instance {
 pub struct Deployment {
     #[serde(default)]
     pub uuid: Option<String>,
+    /// Milliseconds since 1970.
+    #[serde(default)]
+    pub date: Option<u64>,
     /// `WIP`, `OK`, `FAIL`, `CANCELLED`, `TASK_RUNNING`.
     #[serde(default)]
     pub state: Option<String>,

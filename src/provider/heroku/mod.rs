@@ -39,6 +39,7 @@ use super::{
     AppInfo, BeforeStop, ProviderError, Turn,
     api::{Account, Accounts, Api, Fixed, Priority, Quirks},
     connection::Connection,
+    instant,
     restore::{at_most_one, restore},
 };
 use crate::app::{AppStatus, Endpoint, Formation, Origin, RouterPage, WEB};
@@ -135,6 +136,7 @@ impl Heroku {
         AppInfo {
             name: app.name.clone(),
             key: Some(app.id.clone()),
+            deployed_at: app.released_at.as_deref().and_then(instant),
             aliases: Vec::new(),
             status,
             endpoint: origin(app).filter(|_| reachable).map(|origin| Endpoint::Origin(Arc::new(origin))),
@@ -424,7 +426,9 @@ impl Connection for Heroku {
         if !formation.runs_web() {
             return Ok(BeforeStop::Stopped);
         }
-        if self.calls.app(&app, Priority::Stop).await?.in_maintenance() {
+        let now = self.calls.app(&app, Priority::Stop).await?;
+        turn.was_deployed(now.released_at.as_deref().and_then(instant));
+        if now.in_maintenance() {
             return Ok(BeforeStop::Busy("it is in maintenance".into()));
         }
         let dynos: Dynos = self.calls.dynos(&app, Priority::Stop, turn).await?;

@@ -224,6 +224,7 @@ impl Provider for ProcessProvider {
         let info = config.apps.iter().map(|(name, app)| {
             let (status, endpoint) = self.0.status_now(name);
             AppInfo {
+                deployed_at: None,
                 name: name.clone(),
                 key: None,
                 aliases: Vec::new(),

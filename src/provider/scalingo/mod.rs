@@ -39,6 +39,7 @@ use super::{
     AppInfo, BeforeStop, ProviderError, Turn,
     api::{Account, Accounts, Api, ApiError, Call, Credential, Fixed, Plain, Priority, Renewed, segment},
     connection::Connection,
+    instant,
     restore::{at_most_one, restore},
     stopping::{LOOK_EVERY, Look, late, until_stopped},
 };
@@ -160,6 +161,7 @@ impl Scalingo {
         AppInfo {
             name: name.to_owned(),
             key: Some(app.id.clone()),
+            deployed_at: app.last_deployed_at.as_deref().and_then(instant),
             aliases: Vec::new(),
             status: status(&app.status),
             endpoint: Some(endpoint(app, &region.name)),
@@ -365,7 +367,9 @@ impl Connection for Scalingo {
     async fn before_stop(&self, app: &str, turn: &Turn) -> Result<BeforeStop, ProviderError> {
         let place = self.place(app)?;
         let region = &place.region;
-        match region.look(&place.name, Instant::now(), Priority::Stop).await?.status.as_str() {
+        let now = region.look(&place.name, Instant::now(), Priority::Stop).await?;
+        turn.was_deployed(now.last_deployed_at.as_deref().and_then(instant));
+        match now.status.as_str() {
             "running" => {}
             "stopped" => return Ok(BeforeStop::Stopped),
             other => return Ok(BeforeStop::Busy(format!("it is {other}"))),
@@ -474,6 +478,7 @@ mod tests {
             name: "shop".into(),
             status: "running".into(),
             base_url: base_url.map(str::to_owned),
+            last_deployed_at: None,
         };
         for (base_url, expected) in [
             (Some("https://shop.osc-fr1.scalingo.io"), "https://shop.osc-fr1.scalingo.io"),

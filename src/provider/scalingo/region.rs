@@ -170,7 +170,14 @@ impl Region {
         let path = format!("/v1/apps/{}/scale", segment(app));
         let call = Call::post(path, priority).json(&json!({ "containers": containers })).waiting(turn);
         match self.api.call(call).await {
-            Ok(reply) if reply.status == StatusCode::ACCEPTED => Ok(Outcome::Accepted),
+            Ok(reply) if reply.status == StatusCode::ACCEPTED => {
+                // `.../operations/ID`, which `scalingo operations-show` takes.
+                let location = reply.header(http::header::LOCATION.as_str());
+                if let Some((_, id)) = location.and_then(|url| url.rsplit_once("/operations/")) {
+                    turn.operates(id);
+                }
+                Ok(Outcome::Accepted)
+            }
             Ok(_) => Ok(Outcome::NeverDeployed),
             Err(ApiError::Ambiguous(reason)) => {
                 log::warn!("{app}: {reason}; its state is read again");

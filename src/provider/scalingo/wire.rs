@@ -41,6 +41,8 @@ pub struct App {
     pub status: String,
     #[serde(default)]
     pub base_url: Option<String>,
+    #[serde(default)]
+    pub last_deployed_at: Option<String>,
 }
 
 /// `GET /v1/apps/{app}/containers`: the formation.

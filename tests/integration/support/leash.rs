@@ -45,6 +45,10 @@ impl Leash {
         Self { shell, process }
     }
 
+    pub fn id(&self) -> u32 {
+        self.process
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.process.cast_signed()), signal).unwrap();
     }

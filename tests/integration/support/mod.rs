@@ -21,6 +21,7 @@ use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
 pub mod fleet;
 pub mod leash;
 pub mod paas;
+pub mod postgres;
 pub mod program;
 pub mod receiver;
 pub mod redis;

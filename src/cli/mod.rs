@@ -1,23 +1,23 @@
 //! The command line.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod` (here) | what can be typed |
+//! | `file` | which configuration is meant |
+//! | `local` | what needs a configuration and no gateway that runs |
+//! | `print` | to standard output and standard error |
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{
-    config::Environment,
-    demo, hooks, provider, server,
-    server::{Chore, Outcome, Plan, Source},
-};
+use crate::{demo, hooks, provider, server};
 
-/// Where a configuration is looked for, in this order, when none is named.
-const HERE: &str = "./loir.yaml";
-const VARIABLE: &str = "LOIR_CONFIG";
-const SYSTEM: &str = "/etc/loir/loir.yaml";
+mod file;
+mod local;
+mod print;
+
+use local::{check, healthcheck, hooks, registry, run, schema, show};
 
 /// Loir is an edge gateway: it stops apps that nobody uses, and wakes them on the first request.
 ///
@@ -180,139 +180,6 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(config: Option<PathBuf>, env: &Environment) -> ExitCode {
-    match look_up(config, env).and_then(|path| Ok((load(&path, env)?, path))) {
-        Ok((plan, path)) => server::run(path, plan),
-        Err(complaint) => complain(&complaint),
-    }
-}
-
-fn check(config: Option<PathBuf>, online: bool, env: &Environment) -> ExitCode {
-    match look_up(config, env).and_then(|path| Ok((load(&path, env)?, path))) {
-        Ok((plan, path)) => {
-            let fine = say(&format!("{}: fine: {}", path.display(), plan.summary()));
-            if online { check_online(&plan) } else { fine }
-        }
-        Err(complaint) => complain(&complaint),
-    }
-}
-
-fn check_online(plan: &Plan) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return complain(&format!("cannot start: {error}")),
-    };
-    let (found, fine) = runtime.block_on(server::check_online(plan));
-    say(found.trim_end());
-    if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-fn show(config: Option<PathBuf>, env: &Environment) -> ExitCode {
-    match look_up(config, env).and_then(|path| load(&path, env)).and_then(|plan| plan.show()) {
-        Ok(yaml) => say(yaml.trim_end()),
-        Err(complaint) => complain(&complaint),
-    }
-}
-
-fn registry(config: Option<PathBuf>, what: &Registry, env: &Environment) -> ExitCode {
-    let chore = match what {
-        Registry::Dump => Chore::Dump,
-        Registry::Restore { file, yes } => Chore::Restore { file, yes: *yes },
-        Registry::Repair { yes } => Chore::Repair { yes: *yes },
-    };
-    let plan = match look_up(config, env).and_then(|path| load(&path, env)) {
-        Ok(plan) => plan,
-        Err(complaint) => return complain(&complaint),
-    };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return complain(&format!("cannot start: {error}")),
-    };
-    match runtime.block_on(server::tend(&plan, chore)) {
-        Ok(Outcome { text, summary, fine }) => {
-            // Half a dump must not look like a whole one.
-            if !text.is_empty()
-                && let Err(error) = print(text.trim_end())
-            {
-                return complain(&format!("what was to be printed could not be written: {error}"));
-            }
-            complain(&summary);
-            if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-        }
-        Err(complaint) => complain(&complaint),
-    }
-}
-
-fn hooks(config: Option<PathBuf>, what: &hooks::trial::Command, env: &Environment) -> ExitCode {
-    let plan = look_up(config, env).and_then(|path| load(&path, env));
-    match plan.and_then(|plan| what.run(&plan.config)) {
-        Ok((text, fine)) => {
-            say(&text);
-            if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-        }
-        Err(complaint) => complain(&complaint),
-    }
-}
-
-fn schema() -> ExitCode {
-    match serde_json::to_string_pretty(&server::load::schema()) {
-        Ok(schema) => say(&schema),
-        Err(error) => complain(&error.to_string()),
-    }
-}
-
-fn healthcheck(address: Option<SocketAddr>, env: &Environment) -> ExitCode {
-    let port = || env.get("PORT").and_then(|port| port.trim().parse().ok()).unwrap_or(8080);
-    server::healthcheck(address.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], port()))))
-}
-
-/// The file that was named, or the first one that there is. The error says what to do.
-fn look_up(named: Option<PathBuf>, env: &Environment) -> Result<PathBuf, String> {
-    if let Some(path) = named {
-        return Ok(path);
-    }
-    if Path::new(HERE).is_file() {
-        return Ok(HERE.into());
-    }
-    if let Some(path) = env.get(VARIABLE).filter(|path| !path.is_empty()) {
-        return match Path::new(path).is_file() {
-            true => Ok(path.into()),
-            false => Err(format!("${VARIABLE} names {path}, and there is no such file")),
-        };
-    }
-    if Path::new(SYSTEM).is_file() {
-        return Ok(SYSTEM.into());
-    }
-    Err(format!(
-        "no configuration: there is no {HERE}, ${VARIABLE} is not set, and there is no {SYSTEM}\n\
-         Name one with `loir run -c FILE`, or see it work without any: `loir demo`"
-    ))
-}
-
-/// Reads the file and everything in it. The error is what to print.
-fn load(path: &Path, env: &Environment) -> Result<Plan, String> {
-    server::load(Source::read(path)?, env).map_err(|problems| problems.to_string())
-}
-
-/// Prints to standard output. A reader that went away (`| head`) is no failure of ours.
-fn say(text: &str) -> ExitCode {
-    let _ = print(text);
-    ExitCode::SUCCESS
-}
-
-fn print(text: &str) -> std::io::Result<()> {
-    use std::io::Write;
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{text}")?;
-    out.flush()
-}
-
-fn complain(text: &str) -> ExitCode {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "{text}");
-    ExitCode::FAILURE
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -329,21 +196,6 @@ mod tests {
         for line in [["loir", "-c", "x.yaml", "check"], ["loir", "check", "-c", "x.yaml"]] {
             let cli = Cli::try_parse_from(line).unwrap_or_else(|error| panic!("{error}"));
             assert_eq!(cli.file.config, Some("x.yaml".into()));
-        }
-    }
-
-    #[test]
-    fn a_variable_that_names_no_file_is_an_error_of_its_own() {
-        let env = Environment::from_iter([(VARIABLE, "/nowhere/at/all.yaml")]);
-        let error = look_up(None, &env).unwrap_err();
-        assert!(error.contains("/nowhere/at/all.yaml"), "{error}");
-    }
-
-    #[test]
-    fn what_was_looked_for_is_said_and_the_demo_is_named() {
-        let error = look_up(None, &Environment::default()).unwrap_err();
-        for part in [HERE, VARIABLE, SYSTEM, "loir demo"] {
-            assert!(error.contains(part), "{error}");
         }
     }
 }
