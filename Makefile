@@ -30,9 +30,11 @@ check: setup ## formatting, clippy and docs, as CI does
 bench: setup ## all benchmarks: see benchmarks/README.md
 	benchmarks/run.sh
 
-schema: setup ## write conf/schema.json anew from the code
+schema: setup ## write conf/schema.json and docs/openapi.json anew from the code
 	$(CARGO) run --locked --quiet -- config schema > conf/schema.json.new
 	mv conf/schema.json.new conf/schema.json
+	$(CARGO) run --locked --quiet -- config openapi > docs/openapi.json.new
+	mv docs/openapi.json.new docs/openapi.json
 
 setup:
 	@./scripts/setup

@@ -118,6 +118,7 @@ fn entry(number: u64, options: &Options) -> Arc<Entry> {
         ),
         took,
         gateway: "edge-1".into(),
+        operation: None,
     })
 }
 

@@ -10,6 +10,7 @@
 //! | `apps` | `/v1/apps`: which there are |
 //! | `acts` | wake, sleep, pin, unpin, wake-link |
 //! | `events` | `/v1/events`: what has happened, and what happens |
+//! | `report` | `/v1/report`: what sleeping was good for |
 //! | `gateway` | the configuration, a reload, whether all is well |
 //! | `metrics` | `/metrics` |
 //! | `counters` | what is counted of events |
@@ -39,6 +40,7 @@ mod listener;
 pub mod metrics;
 pub mod openapi;
 mod problem;
+mod report;
 
 use counters::Counters;
 use door::{Door, Peer};
@@ -140,6 +142,7 @@ impl AdminSide {
             .route("/v1/events", routing::get(events::find))
             .route("/v1/events/live", routing::get(events::live))
             .route("/v1/apps/{provider}/{name}/wake-link", routing::post(acts::wake_link))
+            .route("/v1/report", routing::get(report::report))
             .route("/v1/config", routing::get(gateway::config))
             .route("/v1/reload", routing::post(gateway::reload))
             .route("/livez", routing::get(gateway::live))

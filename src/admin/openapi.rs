@@ -10,13 +10,13 @@ use utoipa::{
     },
 };
 
-use super::{acts, apps, door::Reader, events, gateway, metrics, problem};
+use super::{acts, apps, door::Reader, events, gateway, metrics, problem, report};
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Loir", description = "The admin side of a Loir gateway: see docs/admin.md.", contact(), license(name = "Apache-2.0 OR MIT")),
     paths(
-        apps::list, apps::one, acts::wake, acts::sleep, acts::pin, acts::unpin, acts::wake_link, events::find, events::live,
+        apps::list, apps::one, acts::wake, acts::sleep, acts::pin, acts::unpin, acts::wake_link, events::find, events::live, report::report,
         gateway::config, gateway::reload, gateway::live, gateway::ready, metrics::scrape, document,
     ),
     components(schemas(problem::Body)),

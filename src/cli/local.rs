@@ -94,6 +94,13 @@ pub(super) fn schema() -> ExitCode {
     }
 }
 
+pub(super) fn openapi() -> ExitCode {
+    match serde_json::to_string_pretty(&crate::admin::openapi::json()) {
+        Ok(document) => say(&document),
+        Err(error) => complain(&error.to_string()),
+    }
+}
+
 pub(super) fn healthcheck(address: Option<SocketAddr>, env: &Environment) -> ExitCode {
     let port = || env.get("PORT").and_then(|port| port.trim().parse().ok()).unwrap_or(8080);
     server::healthcheck(address.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], port()))))

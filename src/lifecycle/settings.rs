@@ -143,7 +143,6 @@ mod tests {
             aliases: Vec::new(),
             status: AppStatus::Stopped,
             endpoint: None,
-            deployed_at: None,
             left_alone: None,
             settings,
         };

@@ -92,7 +92,8 @@ async fn send(session: &mut Session, response: Response<Body>) -> Result<()> {
     loop {
         let piece = tokio::select! {
             piece = pieces.next() => piece,
-            gone = session.as_downstream_mut().read_body_or_idle(true) => return gone.map(|_| ()),
+            // Nobody is left to be told.
+            _ = session.as_downstream_mut().read_body_or_idle(true) => return Ok(()),
         };
         match piece {
             Some(Ok(bytes)) => session.write_response_body(Some(bytes), false).await?,

@@ -55,7 +55,14 @@ async fn recorded_week() -> Vec<(AppId, u64, Tally)> {
     store.record(&batch).await.unwrap();
     let history = History::with(store, HistoryConfig::default(), clock);
     let tell = |at: u64, event: Event| {
-        history.see(&Happening { at, app: app("paris/shop"), event, run: None, gateway: "one".into() });
+        history.see(&Happening {
+            at,
+            app: app("paris/shop"),
+            event,
+            run: None,
+            gateway: "one".into(),
+            operation: None,
+        });
     };
     for day in 0..7 {
         let midnight = MONDAY + day * DAY;
