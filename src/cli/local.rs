@@ -78,7 +78,7 @@ pub(super) fn registry(config: Option<PathBuf>, what: &Registry, env: &Environme
 
 pub(super) fn hooks(config: Option<PathBuf>, what: &hooks::trial::Command, env: &Environment) -> ExitCode {
     let plan = look_up(config, env).and_then(|path| load(&path, env));
-    match plan.and_then(|plan| what.run(&plan.config.hooks)) {
+    match plan.and_then(|plan| what.run(&plan.config)) {
         Ok((text, fine)) => {
             say(&text);
             if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }

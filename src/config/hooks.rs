@@ -8,16 +8,18 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Pattern,
     command::{self, Command, Variable},
-    problem::{At, Problems},
+    problem::{At, Problems, suggest},
     scalar::Label,
     secret::Secret,
     show::as_written,
     units::{self, PositivePeriod},
     yaml::{Located, OneOrMany},
 };
-use crate::hooks::{Action, Hook, Phase, Preset};
+use crate::{
+    hooks::{Action, Fit, Hook, Phase, Preset, Whom},
+    routing::rules::Match,
+};
 
 /// Of a command as a whole, and of each try of a webhook.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,9 +37,9 @@ pub(super) struct TypedHook {
     /// When: one phase or a list.
     #[schemars(required)]
     on: Option<Located<OneOrMany<Located<Phase>>>>,
-    /// For which apps, by name, or by `provider/name` if there is a `/` in it; `*` stands for anything. Default: all.
+    /// For which apps: patterns as in rules. Default: all, or if rules name this hook, the apps of these rules.
     #[serde(rename = "match")]
-    fits: Option<OneOrMany<Located<Pattern>>>,
+    fits: Option<OneOrMany<Located<String>>>,
     /// The program and its arguments; no shell is involved. It gets the event as JSON on standard input, and as `LOIR_*`.
     command: Option<Located<Command>>,
     /// Variables for the command. Beside these and `LOIR_*`, only PATH, HOME, USER, LOGNAME, SHELL, LANG, LC_ALL, LC_CTYPE, TZ
@@ -59,8 +61,12 @@ pub(super) struct TypedHook {
     backoff: Option<Located<PositivePeriod>>,
 }
 
-/// From typed to needed: each hook, and how it looks in the file.
-pub(super) fn hooks(typed: Vec<Located<TypedHook>>, problems: &mut Problems) -> Vec<(Value, Hook)> {
+/// From typed to needed: each hook, and how it looks in the file. `of_rules` are the hooks that rules name.
+pub(super) fn hooks(
+    typed: Vec<Located<TypedHook>>,
+    of_rules: &[Located<String>],
+    problems: &mut Problems,
+) -> Vec<(Value, Hook)> {
     let mut names: Vec<(String, At)> = Vec::new();
     let mut hooks = Vec::new();
     for (number, hook) in (1..).zip(typed) {
@@ -76,9 +82,13 @@ pub(super) fn hooks(typed: Vec<Located<TypedHook>>, problems: &mut Problems) -> 
         let on = phases(&hook, problems);
         if let (Some((action, shown)), Some(on)) = (action(&hook, &on, problems), on) {
             let patterns: Vec<_> = hook.fits.iter().flat_map(|fits| &fits.0).collect();
-            let texts: Vec<_> = patterns.iter().map(|typed| as_written(typed, &typed.text)).collect();
-            let fits = patterns.iter().zip(&texts);
-            let fits = fits.map(|(typed, text)| typed.value.clone().shown_as(text.clone())).collect();
+            let texts: Vec<_> = patterns.iter().map(|typed| as_written(typed, typed)).collect();
+            let fits: Vec<_> = patterns.iter().filter_map(|typed| fit(typed, problems)).collect();
+            let whom = match hook.fits {
+                Some(_) => Whom::Fitting(fits),
+                None if of_rules.iter().any(|named| named.value == name) => Whom::Rules,
+                None => Whom::All,
+            };
             let timeout = hook.timeout.map_or(TIMEOUT, |period| period.0);
             let on: Vec<Phase> = on.0.iter().map(|phase| phase.value).collect();
             let mut all = json!({ "name": name, "on": on, "timeout": units::duration(timeout) });
@@ -91,10 +101,27 @@ pub(super) fn hooks(typed: Vec<Located<TypedHook>>, problems: &mut Problems) -> 
             if let (Value::Object(all), Value::Object(shown)) = (&mut all, shown) {
                 all.extend(shown);
             }
-            hooks.push((all, Hook { name: Arc::from(name), on, fits, timeout, action }));
+            hooks.push((all, Hook { name: Arc::from(name), on, whom, timeout, action }));
         }
     }
+    for named in of_rules.iter().filter(|named| !names.iter().any(|(name, _)| *name == named.value)) {
+        let known = names.iter().map(|(name, _)| name.as_str());
+        let meant = suggest(&named.written, known).map(|name| format!(", did you mean `{name}`?"));
+        let message = format!("there is no hook `{}`{}", named.written, meant.unwrap_or_default());
+        problems.push_with_help(named.at, message, "hooks are known here by their `name`");
+    }
     hooks
+}
+
+fn fit(text: &Located<String>, problems: &mut Problems) -> Option<Fit> {
+    if text.trim().is_empty() {
+        problems
+            .push(text.at, "`match` is empty: write for example `demo-*`, or leave the key out for all apps");
+        return None;
+    }
+    let told = |why| problems.push(text.at, format!("`{}` is not a regular expression: {why}", text.written));
+    let pattern = Match::parse(text).map_err(told).ok()?;
+    Some(Fit { text: text.value.clone(), pattern })
 }
 
 fn phases(hook: &Located<TypedHook>, problems: &mut Problems) -> Option<OneOrMany<Located<Phase>>> {

@@ -56,6 +56,8 @@ pub(super) struct Typed {
     access: Option<Located<TypedAccess>>,
     /// How often and how long the app may be awake. Default: without limit.
     limits: Option<Located<TypedLimits>>,
+    /// Hooks for these apps, by their names. A hook that a rule names, and that has no `match` of its own, is for no others.
+    hooks: Option<OneOrMany<Located<String>>>,
     /// Whether it is only recorded when the app would be stopped. Default: `false`.
     dry_run: Option<bool>,
 }
@@ -193,6 +195,11 @@ pub(super) fn rules(
     (Rules::new(rules, dry_run), places)
 }
 
+/// The hooks that rules name.
+pub(super) fn hooks(typed: &[Located<Typed>]) -> Vec<Located<String>> {
+    typed.iter().flat_map(|rule| &rule.hooks).flat_map(|hooks| hooks.0.iter().cloned()).collect()
+}
+
 fn rule(typed: Located<Typed>, origin: String, problems: &mut Problems) -> Option<Rule> {
     let Some(text) = &typed.r#match else {
         if typed.lacks("match", &typed.r#match) {
@@ -241,6 +248,8 @@ fn rule(typed: Located<Typed>, origin: String, problems: &mut Problems) -> Optio
     rule.no_wake = typed.no_wake.as_ref().map(|typed| Arc::new(no_wake(typed, problems)));
     rule.access = typed.access.as_ref().and_then(|typed| access(typed, problems)).map(Arc::new);
     rule.limits = typed.limits.as_ref().map(limits);
+    let named = typed.hooks.as_ref().map(|hooks| hooks.0.iter());
+    rule.hooks = named.map(|hooks| hooks.map(|name| Arc::from(name.value.as_str())).collect());
     Some(rule)
 }
 

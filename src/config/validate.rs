@@ -62,7 +62,9 @@ pub fn validate(
     let written = AS_WRITTEN.into_iter();
     let written = written.filter_map(|key| Some((key, tree.entry(key)?.value.as_written()))).collect();
     let file: File = decode(tree, problems).unwrap_or_default();
-    let (rules, places) = rules::rules(file.rules.unwrap_or_default(), file.dry_run.as_ref(), problems);
+    let typed_rules = file.rules.unwrap_or_default();
+    let of_rules = rules::hooks(&typed_rules);
+    let (rules, places) = rules::rules(typed_rules, file.dry_run.as_ref(), problems);
     let typed = file.server.unwrap_or_default();
     let listen = listen(typed.listen.as_ref(), env, problems);
     let domains = domains(typed.domain.as_ref(), problems);
@@ -80,7 +82,7 @@ pub fn validate(
     let (shared, apps): (Vec<_>, Vec<_>) =
         apps(file.apps.unwrap_or_default(), &names, problems).into_iter().unzip();
     let (shown_hooks, hooks): (Vec<_>, Vec<_>) =
-        super::hooks::hooks(file.hooks.unwrap_or_default(), problems).into_iter().unzip();
+        super::hooks::hooks(file.hooks.unwrap_or_default(), &of_rules, problems).into_iter().unzip();
     let config = Config {
         server: server(typed, listen.value, &domains),
         registry: self::registry(registry.map(|entry| entry.value), registries, problems),

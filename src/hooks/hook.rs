@@ -6,8 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     app::AppId,
-    config::{Pattern, secret::Secret},
+    config::secret::Secret,
     lifecycle::Event,
+    routing::{
+        Rules,
+        rules::{Match, Names},
+    },
 };
 
 /// When a hook is due.
@@ -106,6 +110,32 @@ pub enum Action {
     },
 }
 
+/// For which apps a hook is.
+#[derive(Clone, PartialEq)]
+pub enum Whom {
+    /// All.
+    All,
+    /// Those whose rules name it.
+    Rules,
+    /// Those that one of these fits, and those whose rules name it.
+    Fitting(Vec<Fit>),
+}
+
+/// A pattern, and how it was written.
+#[derive(Clone)]
+pub struct Fit {
+    /// How it was written.
+    pub text: String,
+    /// What became of it.
+    pub pattern: Match,
+}
+
+impl PartialEq for Fit {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
 /// When, for whom, and what is done.
 #[derive(Clone, PartialEq)]
 pub struct Hook {
@@ -113,8 +143,8 @@ pub struct Hook {
     pub name: Arc<str>,
     /// When.
     pub on: Vec<Phase>,
-    /// For apps that one of these fits; for all, if empty.
-    pub fits: Vec<Pattern>,
+    /// For which apps.
+    pub whom: Whom,
     /// How long it may take: a command as a whole, a webhook each try.
     pub timeout: Duration,
     /// What.
@@ -123,9 +153,17 @@ pub struct Hook {
 
 impl Hook {
     /// Whether it is due.
-    pub fn is_due(&self, phase: Phase, app: &AppId) -> bool {
+    pub fn is_due(&self, phase: Phase, app: &AppId, rules: &Rules) -> bool {
+        let by_rule = || rules.of(app).hooks.contains(&self.name);
         self.on.contains(&phase)
-            && (self.fits.is_empty() || self.fits.iter().any(|pattern| pattern.fits(app)))
+            && match &self.whom {
+                Whom::All => true,
+                Whom::Rules => by_rule(),
+                Whom::Fitting(patterns) => {
+                    let names = Names::from(app);
+                    patterns.iter().any(|it| it.pattern.captures(&names).is_some()) || by_rule()
+                }
+            }
     }
 }
 
@@ -135,7 +173,6 @@ impl fmt::Debug for Hook {
         f.debug_struct("Hook")
             .field("name", &self.name)
             .field("on", &self.on)
-            .field("fits", &self.fits)
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
     }

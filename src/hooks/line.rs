@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    Hook, Message, Outcome, Phase, Shared,
+    Hook, Message, Outcome, Shared,
     message::{MOST_APPS, WOULD_SLEEP},
     output::TARGET,
 };
@@ -119,11 +119,6 @@ impl Line {
         self.end_sweep();
         drop(lock(&self.waiting).take());
         lock(&self.worker).take()
-    }
-
-    /// Whether what has happened is for this hook.
-    pub fn is_for(&self, phase: Phase, app: &crate::app::AppId) -> bool {
-        self.hook.is_due(phase, app)
     }
 }
 

@@ -27,6 +27,7 @@ use crate::{
     clock::Clock,
     history::Entry,
     lifecycle::{Cause, Event, Happening, ManagedApp, Run, Witness, guard::Guard},
+    routing::Rules,
 };
 
 mod command;
@@ -42,7 +43,7 @@ pub mod webhook;
 
 pub use counts::{Counts, Outcome};
 use groups::Groups;
-pub use hook::{Action, Hook, Phase, Preset};
+pub use hook::{Action, Fit, Hook, Phase, Preset, Whom};
 use line::Line;
 pub use message::Message;
 pub use output::TARGET;
@@ -63,6 +64,7 @@ pub struct Hooks(Arc<Inner>);
 struct Inner {
     shared: Arc<Shared>,
     lines: ArcSwap<Vec<Arc<Line>>>,
+    rules: ArcSwap<Rules>,
 }
 
 /// What every hook needs.
@@ -87,7 +89,7 @@ struct Failed {
 }
 
 impl Hooks {
-    /// Runs `hooks` on `tasks`. `gateway` is what this one is called in events, and `program` the `loir` program, for the keeper
+    /// Runs `hooks` on `tasks`, for the apps that they, or `rules`, say. `gateway` is what this one is called in events, and `program` the `loir` program, for the keeper
     /// that ends commands if this process is killed.
     ///
     /// # Errors
@@ -95,6 +97,7 @@ impl Hooks {
     /// In words, if no HTTP client can be had.
     pub fn new(
         hooks: Vec<Hook>,
+        rules: Arc<Rules>,
         tasks: Handle,
         clock: Clock,
         gateway: &str,
@@ -111,14 +114,15 @@ impl Hooks {
             starts: Semaphore::new(ASKED_AT_ONCE),
             stops: Semaphore::new(ASKED_AT_ONCE),
         });
-        let these = Self(Arc::new(Inner { shared, lines: ArcSwap::default() }));
-        these.set(hooks);
+        let these = Self(Arc::new(Inner { shared, lines: ArcSwap::default(), rules: ArcSwap::default() }));
+        these.set(hooks, rules);
         Ok(these)
     }
 
     /// Takes over other hooks. What waits for one that stays as it was goes on to wait; what waits for one that is gone is
     /// still told.
-    pub fn set(&self, hooks: Vec<Hook>) {
+    pub fn set(&self, hooks: Vec<Hook>, rules: Arc<Rules>) {
+        self.0.rules.store(rules);
         let old = self.0.lines.load();
         let next: Vec<_> = hooks
             .into_iter()
@@ -158,10 +162,10 @@ impl Hooks {
 
     /// Asks every command that is due, one after the other.
     async fn ask(&self, phase: Phase, app: &ManagedApp, run: &Run) -> Result<(), String> {
-        let lines = self.0.lines.load_full();
+        let (lines, rules) = (self.0.lines.load_full(), self.0.rules.load_full());
         let shared = &self.0.shared;
         let mut message = None;
-        for line in lines.iter().filter(|line| line.is_for(phase, &app.id)) {
+        for line in lines.iter().filter(|line| line.hook.is_due(phase, &app.id, &rules)) {
             let Action::Command { .. } = &line.hook.action else { continue };
             let message = message.get_or_insert_with(|| {
                 Message::before(phase, app, run, shared.clock.unix_millis(), &shared.gateway)
@@ -243,9 +247,10 @@ impl Witness for Hooks {
             Event::Waking => Some(Phase::BeforeStart),
             event => Phase::after(event),
         };
+        let rules = self.0.rules.load();
         if let Some(phase) = phase {
             let mut message = None;
-            for line in lines.iter().filter(|line| line.is_for(phase, &happening.app)) {
+            for line in lines.iter().filter(|line| line.hook.is_due(phase, &happening.app, &rules)) {
                 if phase.asks() && matches!(line.hook.action, Action::Command { .. }) {
                     continue;
                 }
@@ -255,7 +260,7 @@ impl Witness for Hooks {
             }
         }
         if is_of_a_sweep(happening) {
-            for line in lines.iter().filter(|line| line.is_for(Phase::Sweep, &happening.app)) {
+            for line in lines.iter().filter(|line| line.hook.is_due(Phase::Sweep, &happening.app, &rules)) {
                 line.swept(Entry::from(happening));
             }
         }

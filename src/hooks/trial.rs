@@ -3,8 +3,8 @@
 use clap::{Args, Subcommand};
 use tokio::runtime::{Builder, Handle};
 
-use super::{Action, Hook, Hooks, Message, Phase};
-use crate::{app::AppId, clock::Clock};
+use super::{Action, Hooks, Message, Phase};
+use crate::{app::AppId, clock::Clock, config::Config};
 
 /// `loir hooks`.
 #[derive(Subcommand)]
@@ -40,32 +40,38 @@ fn phase(text: &str) -> Result<Phase, String> {
 }
 
 impl Command {
-    /// Does it with `hooks`. Returns what to print, and whether every hook did its work.
+    /// Does it with the hooks of `config`. Returns what to print, and whether every hook did its work.
     ///
     /// # Errors
     ///
     /// In words, if there is nothing to try, or nothing can be.
-    pub fn run(&self, hooks: &[Hook]) -> Result<(String, bool), String> {
+    pub fn run(&self, config: &Config) -> Result<(String, bool), String> {
         let Self::Test(trial) = self;
         pingora_core::tls::install_default_crypto_provider();
         let runtime = Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|error| format!("cannot start: {error}"))?;
-        runtime.block_on(trial.attempt(hooks))
+        runtime.block_on(trial.attempt(config))
     }
 }
 
 impl Trial {
-    async fn attempt(&self, hooks: &[Hook]) -> Result<(String, bool), String> {
+    async fn attempt(&self, config: &Config) -> Result<(String, bool), String> {
         let clock = Clock::system();
-        let means =
-            Hooks::new(Vec::new(), Handle::current(), clock.clone(), "test", std::env::current_exe().ok())?;
+        let means = Hooks::new(
+            Vec::new(),
+            config.rules.clone(),
+            Handle::current(),
+            clock.clone(),
+            "test",
+            std::env::current_exe().ok(),
+        )?;
         let (mut lines, mut fine) = (Vec::new(), true);
-        for hook in hooks {
+        for hook in &config.hooks {
             let wanted = match &self.name {
                 Some(name) => *hook.name == **name,
-                None => hook.on.iter().any(|&phase| hook.is_due(phase, &self.app)),
+                None => hook.on.iter().any(|&phase| hook.is_due(phase, &self.app, &config.rules)),
             };
             for &phase in hook.on.iter().filter(|phase| wanted && self.on.is_none_or(|on| on == **phase)) {
                 let mut hook = hook.clone();

@@ -58,6 +58,8 @@ pub struct Rule {
     pub access: Option<Arc<Access>>,
     /// See [`Ruling::limits`].
     pub limits: Option<WakeLimits>,
+    /// See [`Ruling::hooks`].
+    pub hooks: Option<Vec<Arc<str>>>,
     /// See [`Ruling::dry_run`].
     pub dry_run: Option<bool>,
 }
@@ -87,6 +89,7 @@ impl Rule {
             no_wake: None,
             access: None,
             limits: None,
+            hooks: None,
             dry_run: None,
         }
     }
@@ -156,6 +159,7 @@ impl Rules {
         let names = Names::from(app);
         let (mut ruling, mut said) = (Ruling::default(), Said::default());
         let (mut wakes_with, mut after, mut limits, mut dry_run) = (None, None, None, None);
+        let mut hooks = None;
         for (index, rule) in self.rules.iter().enumerate() {
             let Some(captures) = rule.pattern.captures(&names) else { continue };
             said.first("idle_timeout", index, &mut ruling.idle_timeout, &rule.idle_timeout);
@@ -182,8 +186,10 @@ impl Rules {
                 one.wakes_per_hour = one.wakes_per_hour.or(more.wakes_per_hour);
                 one.awake_per_day = one.awake_per_day.or(more.awake_per_day);
             });
+            said.united("hooks", who, &mut hooks, rule.hooks.clone(), Vec::extend);
         }
         ruling.limits = limits.unwrap_or_default();
+        ruling.hooks = hooks.unwrap_or_default();
         ruling.dry_run = self.dry_run.is_some() || dry_run.unwrap_or(false);
         for (other, until) in after.into_iter().flatten() {
             if ruling.after.iter().all(|(known, _)| *known != other) {
@@ -272,6 +278,8 @@ pub struct Ruling {
     pub access: Option<Arc<Access>>,
     /// How often and how long it may be awake.
     pub limits: WakeLimits,
+    /// Hooks that are for it, by their names, beside those that say so themselves.
+    pub hooks: Vec<Arc<str>>,
     /// Whether it is only said when it would be stopped.
     pub dry_run: bool,
     /// Who said what, key by key, for people.

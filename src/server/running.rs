@@ -124,6 +124,7 @@ impl Running {
         let limits = hold_limits(&config);
         let hooks = Hooks::new(
             config.hooks.clone(),
+            config.rules.clone(),
             Handle::current(),
             gear.clock.clone(),
             registry.me(),
@@ -299,7 +300,7 @@ impl Running {
         self.config = next;
         self.gateway.set_settings(self.config.server.clone());
         self.lifecycle.set_limits(hold_limits(&self.config));
-        self.hooks.set(self.config.hooks.clone());
+        self.hooks.set(self.config.hooks.clone(), self.config.rules.clone());
         if let Err(error) = self.gateway.credentials().configure(&self.config.admin) {
             log::error!("the tokens of the admin side stay as they were: {error}");
         }

@@ -149,6 +149,9 @@ fn every_configuration_that_is_shipped_loads() {
         let platform = [
             ("LOIR_DOMAIN", "apps.example.com"),
             ("REDIS_URL", "redis://localhost"),
+            ("LOIR_ADMIN_TOKEN", "0123456789abcdef0123456789abcdef"),
+            ("LOIR_SIGNING_KEY", "0123456789abcdef0123456789abcdef"),
+            ("DATABASE_URL", "postgres://user:hunter2@localhost/loir"),
             ("SCALINGO_API_TOKEN", "hunter2"),
         ];
         let env = match path.ends_with("paas.yaml") {

@@ -11,6 +11,7 @@ use std::{
 use loir::{
     app::AppId,
     config::Environment,
+    routing::schedule::Standing,
     server::{Plan, Source, load},
 };
 use serde_json::Value;
@@ -177,7 +178,7 @@ fn variables(text: &str) -> BTreeSet<&str> {
 fn the_compose_file_names_only_what_there_is() {
     let compose: Value = serde_yaml::from_str(&text("deploy/docker-compose.yml")).unwrap();
     let services = compose["services"].as_object().unwrap();
-    assert_eq!(services.keys().collect::<Vec<_>>(), ["fleet", "gateway", "redis"]);
+    assert_eq!(services.keys().collect::<Vec<_>>(), ["fleet", "gateway", "postgres", "redis"]);
     for (name, service) in services {
         for volume in service["volumes"].as_array().into_iter().flatten() {
             let from = volume.as_str().unwrap().split(':').next().unwrap();
@@ -207,7 +208,11 @@ fn the_compose_file_names_only_what_there_is() {
     let given = given.iter().map(|(name, value)| (name.as_str(), value.as_str().unwrap()));
     let mut env: Environment = given.filter(|(_, value)| !value.contains("${")).collect();
     env.insert("LOIR_DOMAIN".into(), "apps.example.com".into());
-    env.insert("SCALINGO_API_TOKEN".into(), "x".into());
+    for secret in ["SCALINGO_API_TOKEN", "LOIR_ADMIN_TOKEN", "LOIR_SIGNING_KEY"] {
+        assert!(services["fleet"]["environment"].get(secret).is_some(), "{secret} can be given");
+        env.insert(secret.into(), SECRET.into());
+    }
+    env.insert("DATABASE_URL".into(), "postgres://loir@postgres/loir".into());
     assert_eq!(plan("conf/paas.yaml", &env).config.server.listen.port(), 8080);
 }
 
@@ -224,15 +229,26 @@ fn the_image_starts_the_program_with_words_that_it_understands() {
     is_understood(&health[1..].iter().map(String::as_str).collect::<Vec<_>>());
 }
 
+/// What a platform makes up by itself.
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
 /// What each platform is told, and what it gives to the gateway by itself.
-fn manifests() -> [(&'static str, Value, [(&'static str, &'static str); 2]); 2] {
+fn manifests() -> [(&'static str, Value, [(&'static str, &'static str); 3]); 2] {
     let read = |path| serde_json::from_str(&text(path)).unwrap();
     [
-        ("app.json", read("app.json"), [("HEROKU_API_KEY", "x"), ("REDIS_URL", "redis://x")]),
+        (
+            "app.json",
+            read("app.json"),
+            [("HEROKU_API_KEY", "x"), ("REDIS_URL", "redis://x"), ("DATABASE_URL", "postgres://x/y")],
+        ),
         (
             "scalingo.json",
             read("scalingo.json"),
-            [("SCALINGO_API_TOKEN", "x"), ("SCALINGO_REDIS_URL", "redis://x")],
+            [
+                ("SCALINGO_API_TOKEN", "x"),
+                ("SCALINGO_REDIS_URL", "redis://x"),
+                ("SCALINGO_POSTGRESQL_URL", "postgres://x/y"),
+            ],
         ),
     ]
 }
@@ -247,12 +263,16 @@ fn on_a_platform_the_gateway_listens_where_it_is_told_and_leaves_itself_alone() 
     assert_eq!(words[1..], ["run", "-c", "conf/paas.yaml"]);
     for (name, manifest, given) in manifests() {
         let own = manifest["env"].as_object().unwrap().iter();
-        let own = own.filter_map(|(name, variable)| Some((name.as_str(), variable["value"].as_str()?)));
+        let own = own.filter_map(|(name, variable)| {
+            let made_up = variable["generator"].as_str().map(|_| SECRET);
+            Some((name.as_str(), variable["value"].as_str().or(made_up)?))
+        });
         let mut env: Environment =
             own.chain(given).chain([("PORT", "5123"), ("LOIR_DOMAIN", "apps.example.com")]).collect();
         let config = plan("conf/paas.yaml", &env).config;
         assert_eq!(config.server.listen, "0.0.0.0:5123".parse().unwrap(), "{name}");
         assert_eq!(config.registry.kind, "redis");
+        assert_eq!(config.admin.host.as_deref(), Some("loir-admin.apps.example.com"), "{name}");
         for app in ["loir", "loir-staging", "shop-production"] {
             assert!(config.manage.leaves_alone(&AppId::new("platform", app)).is_some(), "{name}: {app}");
         }
@@ -351,4 +371,59 @@ fn what_compiles_on_a_platform_finds_what_it_needs() {
     let rust = "https://github.com/emk/heroku-buildpack-rust";
     assert_eq!(buildpacks["buildpacks"][1]["url"], rust);
     assert!(text(".buildpacks").lines().any(|line| line == rust));
+}
+
+/// What `cat > FILE` and `cat >> FILE` of a page have written, in their order.
+fn files_of(page: &str) -> BTreeMap<String, String> {
+    let mut files = BTreeMap::<String, String>::new();
+    for block in page.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
+        for here in block.split("cat >").skip(1) {
+            let (first, rest) = here.split_once('\n').unwrap();
+            let (appends, name) = match first.strip_prefix('>') {
+                Some(name) => (true, name),
+                None => (false, first),
+            };
+            let name = name.split(" <<").next().unwrap().trim().to_owned();
+            let text = rest.split("\nEOF").next().unwrap();
+            let file = files.entry(name).or_default();
+            if !appends {
+                file.clear();
+            }
+            file.push_str(text);
+            file.push('\n');
+        }
+    }
+    files
+}
+
+#[test]
+fn what_the_tutorial_writes_loads_and_does_what_it_says() {
+    let page = text("docs/tutorial.md");
+    let files = files_of(&page);
+    let yaml = &files["loir.yaml"];
+    let source = Source { name: "docs/tutorial.md".into(), text: yaml.clone() };
+    let plan = load(source, &Environment::default()).unwrap_or_else(|problems| panic!("{problems}\n{yaml}"));
+    let said = "fine: 1 app at 1 provider, listens on 127.0.0.1:8080";
+    assert!(page.contains(said) && said.ends_with(&plan.summary()), "{}", plan.summary());
+    let app = AppId::new("local", "hello");
+    assert_eq!(&*plan.config.hooks[0].name, "slack");
+    let schedule = plan.config.rules.of(&app).schedule.expect("the night");
+    // 23:00 and 13:00 in Paris.
+    let at = |hour: u64| (1_768_435_200 + hour * 3600) * 1000;
+    assert!(matches!(schedule.standing(at(22)), Standing::Asleep(_)));
+    assert_eq!(schedule.standing(at(12)), Standing::Free);
+    for name in page.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+        assert!(root().join("docs").join(name).exists(), "{name}");
+    }
+}
+
+#[test]
+fn every_file_that_the_page_on_deployment_names_is_there() {
+    let page = text("docs/deploy.md");
+    let mut links = 0;
+    for name in page.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+        assert!(root().join("docs").join(name).exists(), "{name}");
+        links += 1;
+    }
+    assert!(links > 8, "{links}");
 }

@@ -1,6 +1,7 @@
 //! Hooks: what they are told, what they may prevent, and that nothing they do harms anybody.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::Path,
     time::{Duration, Instant},
@@ -10,7 +11,7 @@ use loir::{
     app::{AppId, AppState},
     clock::Clock,
     config::secret::Secret,
-    hooks::{Action, Hook, Hooks, Outcome, Phase, webhook::signature},
+    hooks::{Action, Hook, Hooks, Outcome, Phase, Whom, webhook::signature},
     lifecycle::{Cause, Event, Happening, Run, Slept, Witness},
 };
 use nix::sys::signal::Signal;
@@ -96,6 +97,26 @@ async fn a_hook_is_only_for_the_apps_it_fits() {
     }
     eventually!(written(folder.path(), "apps").await == "local/shop-a\nlocal/blog\n");
     assert_eq!(count(&loir, Phase::AfterStart, Outcome::Ok), 2);
+}
+
+#[tokio::test]
+async fn a_hook_that_a_rule_names_is_for_the_apps_of_that_rule() {
+    let folder = tempfile::tempdir().unwrap();
+    let note = |name: &str| {
+        let note = format!("echo {name} $LOIR_APP_NAME >> $DIR/apps");
+        script("after_start", folder.path(), &note) + &format!("    name: {name}\n")
+    };
+    let all = hooks(&[note("everybody"), note("ruled"), note("both") + "    match: '(hello|none)'\n"]);
+    let rules = "rules:\n  - match: 'shop-(a|b)'\n    hooks: [ruled, both]\n";
+    let loir = gateway(["shop-a", "hello"].map(App::named)).top(&all).top(rules).start().await;
+    loir.wake("hello").await;
+    eventually!(count(&loir, Phase::AfterStart, Outcome::Ok) == 2);
+    loir.wake("shop-a").await;
+    eventually!(count(&loir, Phase::AfterStart, Outcome::Ok) == 5);
+    let told = written(folder.path(), "apps").await;
+    let told: BTreeSet<_> = told.lines().collect();
+    let expected = ["everybody hello", "both hello", "everybody shop-a", "ruled shop-a", "both shop-a"];
+    assert_eq!(told, BTreeSet::from(expected));
 }
 
 #[tokio::test]
@@ -423,10 +444,10 @@ async fn what_is_too_much_is_lost_and_counted_and_never_waited_for() {
     let action =
         Action::Webhook { url, preset: None, secret: None, retries: 0, backoff: Duration::from_secs(1) };
     let on = vec![Phase::AfterStart];
-    let hook = Hook { name: "slow".into(), on, fits: vec![], timeout: Duration::from_secs(3600), action };
+    let hook = Hook { name: "slow".into(), on, whom: Whom::All, timeout: Duration::from_secs(3600), action };
     pingora_core::tls::install_default_crypto_provider();
     let here = tokio::runtime::Handle::current();
-    let hooks = Hooks::new(vec![hook], here, Clock::system(), "test", None).unwrap();
+    let hooks = Hooks::new(vec![hook], Default::default(), here, Clock::system(), "test", None).unwrap();
     let happening = |event: Event, cause: Cause| Happening {
         at: 0,
         app: AppId::new("local", "hello"),
@@ -478,11 +499,11 @@ fn every_example_of_the_documentation_loads() {
     let env = ["SLACK_URL", "DISCORD_URL", "PING_URL", "HOOK_SECRET"].map(|name| (name, "https://x.test/"));
     let examples: Vec<_> =
         text.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert_eq!(examples.len(), 2);
+    assert_eq!(examples.len(), 3);
     for example in examples {
         let source = loir::server::Source { name: "docs/hooks.md".into(), text: example.into() };
         let plan = loir::server::load(source, &loir::config::Environment::from_iter(env))
             .unwrap_or_else(|problems| panic!("{problems}"));
-        assert_eq!(plan.config.hooks.len(), 3);
+        assert!(!plan.config.hooks.is_empty());
     }
 }

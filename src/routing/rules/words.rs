@@ -18,6 +18,7 @@ pub(super) fn value(ruling: &Ruling, key: &str) -> String {
         "no_wake" => ruling.no_wake.as_deref().map(no_wake).unwrap_or_default(),
         "access" => ruling.access.as_deref().map(access).unwrap_or_default(),
         "limits" => limits(&ruling.limits),
+        "hooks" => list(ruling.hooks.iter().map(ToString::to_string)),
         "dry_run" => ruling.dry_run.to_string(),
         _ => String::new(),
     }
