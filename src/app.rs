@@ -283,6 +283,14 @@ pub enum StopTypes {
 pub const WEB: &str = "web";
 
 impl StopTypes {
+    /// The word in the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Web => "web",
+        }
+    }
+
     /// The part of a formation that is stopped.
     pub fn of(self, formation: &Formation) -> Formation {
         let stops = |name: &String| self == Self::All || name == WEB;

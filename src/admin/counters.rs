@@ -171,7 +171,14 @@ mod tests {
     use super::*;
 
     fn happening(at: u64, event: Event) -> Happening {
-        Happening { at, app: AppId::new("local", "shop"), event, run: None, gateway: "here".into() }
+        Happening {
+            at,
+            app: AppId::new("local", "shop"),
+            event,
+            run: None,
+            gateway: "here".into(),
+            operation: None,
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::{
     AccessLog,
     history::History,
     manage::Pattern,
+    plan, rules,
     savings::Savings,
     scalar::{Count, HostName, Label, Listen, Networks, Threads},
     units::{Period, PositivePeriod, Size},
@@ -37,6 +38,13 @@ pub(super) struct File {
     pub manage: Option<Manage>,
     /// Apps that exist in several places and have one name.
     pub apps: Option<Vec<Located<SharedApp>>>,
+    /// What holds for which apps. Of each key the first rule counts that fits and has it.
+    pub rules: Option<Vec<Located<rules::Typed>>>,
+    /// Whether nothing is stopped, and it is only recorded when it would be. Default: `false`.
+    pub dry_run: Option<Located<bool>>,
+    /// How many provider entries and apps are looked after, for whoever hosts the gateway for others: `free` (1 and 3), `team`
+    /// (3 and 20), `enterprise` (all and 100) or numbers. Default: all.
+    pub plan: Option<plan::Typed>,
     /// Where events are kept, and for how long.
     pub history: Option<Located<History>>,
     /// What a sleep is worth is reckoned with these: money, energy, CO2e.

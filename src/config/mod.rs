@@ -9,6 +9,9 @@
 //! | `admin` | the admin side: where, and who may |
 //! | `scalar` | values of one word: names, hosts, ports, addresses, networks |
 //! | `manage` | which apps are looked after |
+//! | `rules` | what holds for which apps |
+//! | `schedule` | when apps are kept awake or asleep |
+//! | `plan` | how many apps are looked after |
 //! | `history` | where events are kept, and for how long |
 //! | `savings` | what a sleep is worth is reckoned with |
 //! | `units` | durations and sizes |
@@ -32,9 +35,12 @@ mod file;
 pub mod history;
 pub mod interpolate;
 pub mod manage;
+pub mod plan;
 pub mod problem;
+mod rules;
 pub mod savings;
 pub mod scalar;
+mod schedule;
 pub mod schema;
 pub mod secret;
 pub mod show;
@@ -46,6 +52,7 @@ pub use admin::Admin;
 pub use history::HistoryConfig;
 pub use interpolate::Environment;
 pub use manage::{Manage, Pattern};
+pub use plan::HostingPlan;
 use problem::Problems;
 pub use savings::SavingsConfig;
 
@@ -83,6 +90,10 @@ pub struct Config {
     pub apps: Vec<SharedApp>,
     /// What holds for which apps.
     pub rules: Arc<Rules>,
+    /// Whether nothing at all is stopped, and it is only recorded when it would be. The rules know of it.
+    pub dry_run: bool,
+    /// How many apps are looked after.
+    pub plan: HostingPlan,
     /// Where events are kept, and for how long.
     pub history: HistoryConfig,
     /// What a sleep is worth is reckoned with these.

@@ -58,6 +58,9 @@ pub fn show(
     if !checked.shared.is_empty() {
         shown["apps"] = checked.shared.clone().into();
     }
+    for (key, block) in &checked.written {
+        shown[*key] = block.clone();
+    }
     shown["history"] = config.history.show();
     shown["savings"] = config.savings.show();
     shown["admin"] = config.admin.show();

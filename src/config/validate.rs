@@ -9,13 +9,13 @@ use std::{
 };
 
 use super::{
-    AccessLog, Config, Limits, Manage, Pattern, ProviderEntry, RegistryEntry, Server, ServerTimeouts,
-    SharedApp,
+    AccessLog, Config, HostingPlan, Limits, Manage, Pattern, ProviderEntry, RegistryEntry, Server,
+    ServerTimeouts, SharedApp,
     file::{self, File},
     history,
     interpolate::Environment,
     problem::{At, Problems, suggest},
-    savings,
+    rules, savings,
     scalar::{HostName, Label, Listen, Scalar},
     show,
     yaml::{Kind, Located, Node, OneOrMany, Options, decode},
@@ -39,7 +39,14 @@ pub struct Checked {
     pub names: Vec<Located<String>>,
     /// Each shared app as written.
     pub shared: Vec<serde_json::Value>,
+    /// Where each rule stands.
+    pub rules: Vec<At>,
+    /// Blocks that are shown as they were written.
+    pub written: Vec<(&'static str, serde_json::Value)>,
 }
+
+/// These need no defaults to be understood, and have texts that mean more than what became of them.
+const AS_WRITTEN: [&str; 3] = ["rules", "dry_run", "plan"];
 
 /// Reads the tree. Every problem goes to the list, and what is wrong is left out or at its default.
 pub fn validate(
@@ -50,7 +57,10 @@ pub fn validate(
     problems: &mut Problems,
 ) -> Checked {
     let (registry, entries) = (tree.take("registry"), tree.take("providers"));
+    let written = AS_WRITTEN.into_iter();
+    let written = written.filter_map(|key| Some((key, tree.entry(key)?.value.as_written()))).collect();
     let file: File = decode(tree, problems).unwrap_or_default();
+    let (rules, places) = rules::rules(file.rules.unwrap_or_default(), file.dry_run.as_ref(), problems);
     let typed = file.server.unwrap_or_default();
     let listen = listen(typed.listen.as_ref(), env, problems);
     let domains = domains(typed.domain.as_ref(), problems);
@@ -75,7 +85,9 @@ pub fn validate(
         providers,
         manage: manage(file.manage.unwrap_or_default()),
         apps,
-        rules: Arc::default(),
+        rules: Arc::new(rules),
+        dry_run: file.dry_run.is_some_and(|dry_run| dry_run.value),
+        plan: file.plan.map_or_else(HostingPlan::default, |plan| plan.0),
         history: history::validate(file.history, state_dir.is_some(), problems),
         savings: savings::validate(file.savings, problems),
         admin: super::admin::admin(
@@ -85,7 +97,8 @@ pub fn validate(
             problems,
         ),
     };
-    Checked { config, shared, listen, domains, state_dir: state_dir.map(|dir| dir.written), names }
+    let state_dir = state_dir.map(|dir| dir.written);
+    Checked { config, shared, listen, domains, state_dir, names, rules: places, written }
 }
 
 fn server(typed: file::Server, listen: SocketAddr, domains: &[Located<HostName>]) -> Server {

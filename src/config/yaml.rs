@@ -99,6 +99,22 @@ impl Node {
         }
     }
 
+    /// As in the file, for `loir config show`: texts, with the names of variables and not what they are set to.
+    pub(super) fn as_written(&self) -> serde_json::Value {
+        match &self.kind {
+            Kind::Scalar(scalar) if scalar.is_null() => serde_json::Value::Null,
+            Kind::Scalar(scalar) if scalar.plain && matches!(scalar.text(), "true" | "false") => {
+                (scalar.text() == "true").into()
+            }
+            Kind::Scalar(scalar) => super::secret::without_userinfo(&scalar.written).into(),
+            Kind::Sequence { items, .. } => items.iter().map(Self::as_written).collect(),
+            Kind::Mapping { entries, .. } => {
+                let entries = entries.iter();
+                entries.map(|entry| (entry.key.clone(), entry.value.as_written())).collect()
+            }
+        }
+    }
+
     /// Removes an entry that was read or found wrong.
     pub(super) fn take(&mut self, key: &str) -> Option<Entry> {
         match &mut self.kind {

@@ -19,6 +19,7 @@
 //! | `settle` | after the registry was away, or a gateway ended half way |
 //! | `news` | what a provider says that we did not know: running, stopped, gone |
 //! | `sync` | from what providers list to what is managed |
+//! | `settings` | what holds for an app, and who says so |
 //! | `event` | what happened, in words, and who hears of it |
 //! | `cause` | why it happened |
 //! | `guard` | who may object to a start or a stop |
@@ -48,6 +49,7 @@ use crate::{
     app::{AppId, AppState, Endpoint},
     clock::Clock,
     registry::{Change, Record, Registry, RegistryError},
+    routing::Groups,
 };
 
 pub mod cause;
@@ -59,7 +61,7 @@ mod fail_point;
 mod fleet;
 pub mod follow;
 mod gate;
-pub mod group;
+mod group;
 pub mod guard;
 mod hand;
 mod lease;
@@ -74,6 +76,7 @@ mod replicas;
 pub mod resolver;
 mod ruled;
 pub mod schedule;
+mod settings;
 mod settle;
 mod sleep;
 pub mod sweep;
@@ -90,7 +93,6 @@ mod atomic {
 pub use cause::{Cause, Run};
 pub use event::{Event, Happening, Witness};
 pub use fleet::ListNews;
-use group::Groups;
 use guard::Guard;
 pub use hand::Roused;
 pub use managed::{Claim, Failure, Known, ManagedApp, Progress, Settings, Step};

@@ -37,6 +37,9 @@ pub struct Outlook {
     /// Why it was woken or stopped the last time here, if that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_cause: Option<Cause>,
+    /// What its provider calls what it did about that, where it has a name for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_operation: Option<Arc<str>>,
     /// When it would sleep, if nobody asks for it again. `None` if it sleeps, or something keeps it awake.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sleeps_at: Option<u64>,
@@ -176,17 +179,19 @@ impl Lifecycle {
         let verdict = app.verdict(at);
         let next = app.next_standing(&settings, at.wall);
         let asked_by = visitors(&app.traffic().askers(), at);
+        let (wakes_this_hour, awake_seconds_today) = {
+            let usage = app.ruled.usage();
+            (usage.wakes(at.wall), usage.awake_today(at.wall).as_secs())
+        };
         let awake = state == AppState::Awake;
         let kept_by = self.group_keeps(app, at).filter(|_| awake);
-        // Each lock is given back before the next is taken.
-        let wakes_this_hour = app.ruled.usage().wakes(at.wall);
-        let awake_seconds_today = app.ruled.usage().awake_today(at.wall).as_secs();
         let mut outlook = Outlook {
             app: app.id.clone(),
             state,
             since: at.wall.saturating_sub(millis(at.now.since(app.since()))),
             awake_because: Vec::new(),
             last_cause: app.run().map(|run| run.cause),
+            last_operation: app.ruled.operation(),
             sleeps_at: None,
             sleeps_in: None,
             sleeps_because: None,
@@ -227,7 +232,7 @@ impl Lifecycle {
             }
             outlook.sleeps_at = Some(end.0);
             outlook.sleeps_in = Some(end.0.saturating_sub(at.wall));
-            outlook.sleeps_because = Some(end.1.cause(ruling));
+            outlook.sleeps_because = Some(end.1.cause(ruling, end.0));
         }
         outlook.awake_because = self.reasons(app, &outlook, verdict, kept_by, at);
         outlook
@@ -249,7 +254,7 @@ impl Lifecycle {
         match verdict {
             Verdict::Keep(Kept::Pinned(until)) => reasons.push(Reason::Pinned { until }),
             Verdict::Keep(Kept::Warm) => {
-                let Cause::Schedule { rule } = schedule_of(ruling) else { return reasons };
+                let Cause::Schedule { rule } = schedule_of(ruling, at.wall) else { return reasons };
                 let until = match &outlook.next_change {
                     // It is awake ahead of its window: until that ends.
                     Some(next) if next.to == "awake" => app.next_standing_after(next.at),
@@ -300,7 +305,11 @@ fn closed(app: &ManagedApp, at: Moment) -> Option<Closed> {
     if let Stance::Closed { wake: wake @ (WhileAsleep::Never | WhileAsleep::Ask), opens } =
         app.stance(&settings, at.wall)
     {
-        return Some(Closed { by: schedule_of(ruling), until: opens, ask: wake == WhileAsleep::Ask });
+        return Some(Closed {
+            by: schedule_of(ruling, at.wall),
+            until: opens,
+            ask: wake == WhileAsleep::Ask,
+        });
     }
     let (reached, wait) = app.ruled.usage().refuses(&ruling.limits, at.wall)?;
     let by = Cause::Limit { limit: limit_of(ruling, reached) };

@@ -12,7 +12,7 @@ use super::{
     lease::held_since,
 };
 use crate::{
-    app::{AppState, AppStatus},
+    app::{AppState, AppStatus, StopTypes},
     config::units,
     provider::{BeforeStop, Queue, Turn},
     registry::{Change, Fleet, RegistryError, fleet::Agreement},
@@ -221,8 +221,13 @@ impl Lifecycle {
         };
         let before = |error: &dyn std::fmt::Display| Kept::Before(error.to_string());
         self.still_fresh(&turn, idle)?;
+        let stop = app.settings().stop;
         let formation = match look.map_err(|error| before(&error))? {
-            BeforeStop::Runs(formation) => app.settings().stop.of(&formation),
+            // Nobody could wake it, so nobody's absence is a reason to stop it.
+            BeforeStop::Runs(formation) if stop == StopTypes::All && !formation.runs_web() => {
+                return Err(Kept::Before("it runs without a web process".to_owned()));
+            }
+            BeforeStop::Runs(formation) => stop.of(&formation),
             BeforeStop::Stopped => return Ok(()),
             BeforeStop::Busy(reason) => return Err(Kept::Before(reason)),
         };

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{task::JoinSet, time::Instant};
 
-use super::{Cause, Claim, Event, Known, Lifecycle, ManagedApp, Settings, Slept, Step, cell::NotIdle};
+use super::{Cause, Event, Known, Lifecycle, ManagedApp, Settings, Slept, Step, cell::NotIdle, settings};
 use crate::{
     app::{AppId, AppState, AppStatus, Endpoint, Timeouts},
     clock::Millis,
@@ -69,7 +69,7 @@ impl Lifecycle {
         let (mut renames, mut back) = (Vec::new(), Vec::new());
         for info in list {
             let id = AppId::new(name.clone(), info.name.as_str());
-            let settings = settings(&id, &info, policy);
+            let settings = settings::settings(&id, &info, policy);
             let news = self.news(&id, &info, &policy.manage);
             // An app that comes back while it still runs is the same app: its requests in flight count on. Unless its
             // whole provider entry was gone: the new one knows nothing of what the old one runs.
@@ -374,28 +374,6 @@ impl Lifecycle {
         }
         app
     }
-}
-
-/// What the configuration and the provider entry say of one app.
-fn settings(id: &AppId, info: &AppInfo, policy: &Policy) -> Settings {
-    let own = &info.settings;
-    let mut hosts: Vec<(String, Claim)> = Vec::new();
-    for domain in &policy.domains {
-        hosts.push((format!("{}.{domain}", id.name), Claim::Name));
-    }
-    for domain in &policy.domains {
-        // Always names one app, whatever else is called like it.
-        hosts.push((format!("{}--{}.{domain}", id.name, id.provider), Claim::Full));
-        hosts.extend(info.aliases.iter().map(|alias| (format!("{alias}.{domain}"), Claim::Alias)));
-    }
-    hosts.extend(own.hosts.iter().map(|host| (host.clone(), Claim::Written)));
-    let timeouts = Timeouts {
-        idle: own.idle_timeout.unwrap_or(policy.defaults.idle),
-        wake: own.wake_timeout.unwrap_or(policy.defaults.wake),
-        ..policy.defaults.clone()
-    };
-    let ruling = Arc::new(policy.rules.of(id));
-    Settings { hosts, timeouts, ready: own.ready.clone(), stop: own.stop, contain: own.contain, ruling }
 }
 
 /// Two apps of one name are the same, unless their provider says otherwise.

@@ -71,18 +71,27 @@ pub enum Why {
 
 impl Why {
     /// The same, with the rule.
-    pub fn cause(self, ruling: &Ruling) -> Cause {
+    pub fn cause(self, ruling: &Ruling, wall: u64) -> Cause {
         match self {
             Self::Idle => Cause::Idle { rule: ruling.origin_of("idle_timeout") },
-            Self::Schedule => schedule_of(ruling),
+            Self::Schedule => schedule_of(ruling, wall),
             Self::Limit => Cause::Limit { limit: limit_of(ruling, Reached::AwakePerDay) },
         }
     }
 }
 
-/// The schedule of an app, as a cause.
-pub(super) fn schedule_of(ruling: &Ruling) -> Cause {
-    Cause::Schedule { rule: ruling.origin_of("schedule").unwrap_or_else(|| "its schedule".into()) }
+/// The schedule of an app, as a cause: the rule, and the window of `wall` or else the next one.
+pub(super) fn schedule_of(ruling: &Ruling, wall: u64) -> Cause {
+    let window = ruling
+        .schedule
+        .as_deref()
+        .and_then(|schedule| schedule.reason(wall).or_else(|| schedule.reason(schedule.next(wall)?.0)));
+    let rule = match (ruling.origin_of("schedule"), window) {
+        (Some(origin), Some(window)) => format!("{window}, {origin}").into(),
+        (Some(origin), None) => origin,
+        (None, window) => window.unwrap_or_default().into(),
+    };
+    Cause::Schedule { rule }
 }
 
 /// A limit in words, with the rule that sets it.

@@ -128,18 +128,31 @@ pub struct AppInfo {
 /// What a provider entry may say of one app, beside the defaults.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AppSettings {
+    /// Where the entry says something of this very app, as `conf/loir.yaml:12`, if it does.
+    pub place: Option<Arc<str>>,
     /// Host names beside `NAME.DOMAIN`.
     pub hosts: Vec<String>,
-    /// Overrides `defaults.idle_timeout`.
+    /// Overrides the rules.
     pub idle_timeout: Option<Duration>,
-    /// Overrides `defaults.wake_timeout`.
+    /// Overrides the rules.
     pub wake_timeout: Option<Duration>,
     /// Which answer to our probe counts as ready.
     pub ready: Readiness,
-    /// Which process types are stopped.
-    pub stop: StopTypes,
+    /// Which process types are stopped. Overrides the rules.
+    pub stop: Option<StopTypes>,
     /// Whether the app's own host name is kept out of what visitors see.
     pub contain: bool,
+    /// What holds for all apps of the entry about which neither they themselves nor the rules say something.
+    pub entry: EntrySettings,
+}
+
+/// What a provider entry says of all its apps, beside the defaults.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EntrySettings {
+    /// Overrides `defaults.wake_timeout`.
+    pub wake_timeout: Option<Duration>,
+    /// Which process types are stopped, if it says so.
+    pub stop: Option<StopTypes>,
 }
 
 /// A moment that an API tells as RFC 3339, in milliseconds since 1970.

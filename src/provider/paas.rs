@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    AppSettings, ProviderConfig, ProviderError,
+    AppSettings, EntrySettings, ProviderConfig, ProviderError,
     api::{ApiError, Limits},
     settings::{Ready, readiness, show_readiness},
 };
@@ -180,12 +180,12 @@ crate::config::scalar::scalar!(BaseUrl);
 impl Paas {
     /// What was typed, with defaults filled in.
     pub fn of(typed: Typed, usual: &Usual, problems: &mut Problems) -> Self {
-        let every_app = AppSettings {
+        let entry = EntrySettings {
             wake_timeout: Some(typed.wake_timeout.map_or(usual.wake_timeout, |period| period.0)),
-            stop: typed.stop.unwrap_or_default(),
-            contain: typed.containment.unwrap_or(true),
-            ..AppSettings::default()
+            stop: typed.stop,
         };
+        let every_app =
+            AppSettings { entry, contain: typed.containment.unwrap_or(true), ..AppSettings::default() };
         let mut limits = usual.limits;
         if let Some(budget) = typed.budget {
             let number = |count: Count| u32::try_from(count.0).unwrap_or(u32::MAX);
@@ -213,12 +213,14 @@ impl Paas {
             }
             places.push((name.value.clone(), name.at));
             let settings = AppSettings {
+                place: Some(format!("{}:{}", problems.name(), app.at.line).into()),
                 hosts: app.hosts.iter().flat_map(|hosts| &hosts.0).map(|host| host.0.clone()).collect(),
                 idle_timeout: app.idle_timeout.map(|period| period.0),
-                wake_timeout: app.wake_timeout.map(|period| period.0).or(every_app.wake_timeout),
+                wake_timeout: app.wake_timeout.map(|period| period.0),
                 ready: readiness(app.ready.as_ref(), problems),
-                stop: app.stop.unwrap_or(every_app.stop),
+                stop: app.stop,
                 contain: app.containment.unwrap_or(every_app.contain),
+                entry,
             };
             let mut as_typed = settings.clone();
             let hosts = app.hosts.iter().flat_map(|hosts| &hosts.0);
@@ -263,13 +265,13 @@ impl Paas {
                 "requests_per_minute": self.limits.per_minute,
                 "reserve_for_wakes": self.limits.reserve_for_wakes,
             },
-            "stop": self.every_app.stop,
+            "stop": self.every_app.entry.stop.unwrap_or_default(),
             "containment": self.every_app.contain,
         });
         if let Some(url) = api_url {
             shown["api_url"] = url.into();
         }
-        if let Some(wake) = self.every_app.wake_timeout {
+        if let Some(wake) = self.every_app.entry.wake_timeout {
             shown["wake_timeout"] = units::duration(wake).into();
         }
         if !apps.is_empty() {
@@ -283,11 +285,13 @@ fn show_app(name: &str, app: &AppSettings) -> Value {
     let mut shown = json!({
         "name": name,
         "ready": show_readiness(&app.ready),
-        "stop": app.stop,
         "containment": app.contain,
     });
     if !app.hosts.is_empty() {
         shown["hosts"] = json!(app.hosts);
+    }
+    if let Some(stop) = app.stop {
+        shown["stop"] = json!(stop);
     }
     for (key, period) in [("idle_timeout", app.idle_timeout), ("wake_timeout", app.wake_timeout)] {
         if let Some(period) = period {

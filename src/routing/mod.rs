@@ -3,12 +3,15 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `mod` (here) | `RouteTable`: host name to app |
+//! | `groups` | which apps are woken together, and in which order |
 //! | `rules` | `Rules`: what holds for which apps |
 //! | `schedule` | when an app is kept awake or asleep |
 
+pub mod groups;
 pub mod rules;
 pub mod schedule;
 
+pub use groups::Groups;
 pub use rules::{Rules, Ruling};
 
 use std::{collections::HashMap, sync::Arc};

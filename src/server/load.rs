@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::{
+    app::AppId,
     config::{
         self, Config, Environment, ProviderEntry,
         problem::{At, Problems},
@@ -20,6 +21,7 @@ use crate::{
     },
     provider::{PROVIDERS, ProviderConfig},
     registry::{REGISTRIES, RegistryConfig},
+    routing::{Groups, Ruling},
 };
 
 /// A configuration's text. No `Debug`: it may hold secrets.
@@ -123,6 +125,7 @@ pub fn load(source: Source, env: &Environment) -> Result<Plan, Problems> {
     check_ports(&checked.listen, &providers, &mut problems);
     check_state_dir(&config, &providers, &mut problems);
     check_shared(registry.as_deref(), &providers, &mut problems);
+    check_order(&checked, &providers, &mut problems);
     match registry {
         Some(registry) if problems.is_empty() => Ok(Plan { config, registry, providers, checked }),
         _ => Err(problems),
@@ -234,6 +237,25 @@ fn check_ports(
                 claims.insert(port, at);
             }
         }
+    }
+}
+
+/// Of apps that wait for each other, none would ever start. Of apps that only the provider knows, that is found out later.
+fn check_order(
+    checked: &Checked,
+    providers: &[(ProviderEntry, Arc<dyn ProviderConfig>)],
+    problems: &mut Problems,
+) {
+    let rules = &checked.config.rules;
+    let declared = providers.iter().flat_map(|(entry, options)| {
+        options.declared().into_iter().map(|app| AppId::new(entry.name.as_str(), app.name))
+    });
+    let apps: Vec<(AppId, Ruling)> = declared.map(|id| (id.clone(), rules.of(&id))).collect();
+    for cycle in Groups::new(apps.iter().map(|(id, ruling)| (id, ruling))).cycles() {
+        let rule = cycle.0.first().and_then(|app| rules.index_of(app, "after"));
+        let at = rule.and_then(|rule| checked.rules.get(rule).copied()).unwrap_or_default();
+        let message = format!("each of these apps waits for the next one: {cycle}");
+        problems.push_with_help(at, message, "take one of them out of `after`");
     }
 }
 

@@ -49,6 +49,7 @@ fn entry(at: u64, sequence: i64, app: &AppId, event: &str, run: &str, cause: Cau
         run: (!run.is_empty()).then(|| run.into()),
         took: (event == "ready").then_some(3_100),
         gateway: "one".into(),
+        operation: None,
     })
 }
 
@@ -234,7 +235,7 @@ async fn a_newer_schema_is_left_alone() {
 /// Something that happens to `shop`, told as the lifecycle tells it.
 fn tell(history: &History, at: u64, event: Event) {
     let run = Some(Run { id: "run".into(), cause: Cause::Gateway });
-    history.see(&Happening { at, app: shop(), event, run, gateway: "one".into() });
+    history.see(&Happening { at, app: shop(), event, run, gateway: "one".into(), operation: None });
 }
 
 fn history_with(store: Arc<dyn Store>, queue: usize, clock: &Clock) -> History {

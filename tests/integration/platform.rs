@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use loir::{app::AppState, lifecycle::Slept};
+use loir::{
+    app::AppState,
+    clock::Clock,
+    lifecycle::{Slept, cell::NotIdle},
+};
 
 use crate::{
     eventually,
@@ -70,6 +74,48 @@ on_every_platform! {
             assert_eq!(loir.get("shop", "/").send().await.unwrap().status(), 200);
             assert_eq!(platform.formation("shop"), before, "after sleep {run}");
         }
+    }
+
+    async fn a_deployment_counts_as_activity(platform: &impl Platform) {
+        let hour = Duration::from_secs(3600);
+        for app in ["shop", "blog"] {
+            platform.add(app, USUAL, true);
+        }
+        // Its wall clock will show the platform's time and a minute, and nobody will have used the apps for four hours.
+        let now = Clock::system().unix_millis();
+        let clock = Clock::manual_at(now - 4 * 3_600_000);
+        let setup = in_front_of(platform).clock(&clock);
+        let mut loir = setup.start().await;
+        clock.advance(4 * hour + Duration::from_secs(60));
+        let lifecycle = loir.running.lifecycle().clone();
+        for app in ["shop", "blog"] {
+            platform.begin_deployment(app);
+            platform.end_deployment(app);
+        }
+        let (shop, blog) = (loir.app_at("cloud", "shop"), loir.app_at("cloud", "blog"));
+        let slept = lifecycle.sleep(&shop, hour).await;
+        assert!(matches!(&slept, Slept::Kept(why) if why.contains("deployed")), "before the next list: {slept:?}");
+        assert_eq!((shop.state(), platform.stops("shop")), (AppState::Awake, 0));
+        let slept = lifecycle.sleep(&shop, hour).await;
+        let recent = |slept: &Slept| matches!(slept, Slept::NotIdle(NotIdle::Recent(left)) if *left < hour);
+        assert!(recent(&slept), "its idle time has begun anew with the deployment: {slept:?}");
+        loir.list_again(&setup).await;
+        let slept = lifecycle.sleep(&blog, hour).await;
+        match platform.entry("cloud").contains("clever_cloud") {
+            // Its list does not tell.
+            true => assert!(matches!(slept, Slept::Kept(_)), "{slept:?}"),
+            false => assert!(recent(&slept), "{slept:?}"),
+        }
+        assert_eq!(lifecycle.sleep(&blog, Duration::ZERO).await, Slept::Yes, "whoever forces it does not ask");
+    }
+
+    async fn what_the_platform_calls_a_start_is_told(platform: &impl Platform) {
+        platform.add("shop", USUAL, false);
+        let loir = in_front_of(platform).start().await;
+        assert_eq!(loir.get("shop", "/").send().await.unwrap().status(), 200);
+        let told = loir.running.lifecycle().outlook(&loir.app_at("cloud", "shop")).last_operation;
+        // Heroku has no name for it.
+        assert_eq!(told.is_some(), !platform.entry("cloud").contains("type: heroku"), "{told:?}");
     }
 
     async fn a_request_to_a_running_app_costs_no_call(platform: &impl Platform) {

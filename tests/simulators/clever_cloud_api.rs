@@ -12,7 +12,7 @@ use super::{
 };
 
 /// When everything was made, in milliseconds since 1970.
-const THEN: u64 = 1_763_600_000_000;
+pub const THEN: u64 = 1_763_600_000_000;
 
 impl Control for Inner {
     fn answer(&self, asked: &Asked) -> Answer {
@@ -222,7 +222,7 @@ fn deployments(app: &App, limit: usize, offset: usize, action: Option<&str>) -> 
 
 fn deployment_json(app: &App, row: &Deployment) -> Value {
     json!({
-        "id": row.number, "uuid": row.uuid, "date": THEN + row.number * 1000, "state": row.state, "action": row.action,
+        "id": row.number, "uuid": row.uuid, "date": row.date, "state": row.state, "action": row.action,
         "commit": "abc123", "cause": row.cause, "instances": (row.action == "DEPLOY").then_some(app.instances_wanted),
         "author": {"id": USER, "name": "me"},
     })

@@ -41,6 +41,8 @@ pub struct Deployment {
     /// DEPLOY, UNDEPLOY, CANCEL.
     pub action: &'static str,
     pub cause: &'static str,
+    /// Milliseconds since 1970.
+    pub date: u64,
     /// Not in the list before, and by its id only a little later.
     pub listed_at: Instant,
 }
@@ -180,7 +182,16 @@ impl App {
         let number = self.deployments.iter().map(|row| row.number).max().unwrap_or(0) + 1;
         let uuid = format!("deployment_{}", uuid());
         let listed_at = Instant::now() + lag;
-        self.deployments.push(Deployment { number, uuid: uuid.clone(), state, action, cause, listed_at });
+        let date = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap();
+        self.deployments.push(Deployment {
+            number,
+            uuid: uuid.clone(),
+            state,
+            action,
+            cause,
+            date,
+            listed_at,
+        });
         uuid
     }
 

@@ -157,6 +157,10 @@ impl CleverCloudApp {
             Ending::Cancelled => drop(self.app.row("OK", "CANCEL", "Console", Duration::ZERO)),
         }
         self.app.state = self.state.unwrap_or(self.app.state);
+        // All of that was long ago.
+        for row in &mut self.app.deployments {
+            row.date = super::clever_cloud_api::THEN + row.number * 1000;
+        }
         self.platform.0.world.lock().unwrap().apps.push(self.app);
     }
 }

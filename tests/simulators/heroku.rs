@@ -107,6 +107,7 @@ impl Heroku {
             version: 42,
             deploying: false,
             maintenance: false,
+            released: None,
             quota_exhausted: false,
             without_web_url: false,
             internal_routing: false,

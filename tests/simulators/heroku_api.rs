@@ -206,6 +206,7 @@ impl Inner {
 
     fn app_json(&self, app: &App) -> Value {
         let deployed = !app.types.is_empty();
+        let released = app.released.map_or_else(|| "2026-11-18T09:00:00Z".into(), |at| at.to_string());
         let team = app.team.as_ref().map(|team| json!({"id": format!("te-{team}"), "name": team}));
         json!({
             "id": app.id, "name": app.name, "region": {"id": "rg-eu", "name": "eu"}, "space": null,
@@ -217,7 +218,7 @@ impl Inner {
             "build_stack": {"id": "st-1", "name": "heroku-24"},
             "buildpack_provided_description": deployed.then_some("Node.js"), "archived_at": null,
             "created_at": "2025-03-01T09:00:00Z", "updated_at": "2026-11-19T21:00:00Z",
-            "released_at": "2026-11-18T09:00:00Z", "repo_size": 0, "slug_size": deployed.then_some(31_457_280),
+            "released_at": released, "repo_size": 0, "slug_size": deployed.then_some(31_457_280),
         })
     }
 }

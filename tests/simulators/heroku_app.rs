@@ -53,6 +53,8 @@ pub struct App {
     pub fail_boots: usize,
     pub version: u32,
     pub deploying: bool,
+    /// When it was released last; two days ago and more unless a deployment has ended since.
+    pub released: Option<jiff::Timestamp>,
     pub maintenance: bool,
     pub quota_exhausted: bool,
     pub without_web_url: bool,
@@ -228,6 +230,7 @@ impl App {
     /// The release succeeded: dynos are replaced by those of the new one.
     pub fn end_deployment(&mut self) {
         self.deploying = false;
+        self.released = Some(jiff::Timestamp::now());
         self.version += 1;
         self.dynos.retain(|dyno| dyno.kind != "release");
         if self.types.is_empty() {

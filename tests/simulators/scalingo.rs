@@ -126,6 +126,7 @@ impl Scalingo {
             stops: 0,
             fail_boots: 0,
             hang_operations: 0,
+            deployed: None,
             payment: false,
             suspended: false,
             one_off: false,

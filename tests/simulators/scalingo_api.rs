@@ -194,6 +194,8 @@ impl Inner {
     fn app_json(&self, app: &App) -> Value {
         let base_url = format!("http://{}", self.host(app));
         let deployed = app.status != "new";
+        let usual = || "2026-11-18T10:00:00.000+01:00".to_owned();
+        let at = app.deployed.map_or_else(usual, |at| at.to_string());
         let mut body = json!({
             "id": app.id, "name": app.name, "region": app.region, "status": app.shown_status(),
             "url": app.url.as_ref().unwrap_or(&base_url), "base_url": base_url,
@@ -201,7 +203,7 @@ impl Inner {
             "project": {"id": "prj-0001", "name": "default"},
             "git_url": format!("git@ssh.{}.localhost:{}.git", app.region, app.name), "parent_app_name": null,
             "created_at": "2025-03-01T09:00:00.000+01:00", "updated_at": "2026-11-19T22:10:00.000+01:00",
-            "last_deployed_at": deployed.then_some("2026-11-18T10:00:00.000+01:00"),
+            "last_deployed_at": deployed.then_some(at),
             "last_deployed_by": deployed.then_some("acme"),
             "last_deployment_id": deployed.then_some("dep-0001"),
             "force_https": app.force_https, "sticky_session": app.sticky, "router_logs": false, "flags": {}, "limits": {},

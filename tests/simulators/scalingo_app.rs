@@ -70,6 +70,8 @@ pub struct App {
     pub stops: usize,
     pub fail_boots: usize,
     pub hang_operations: usize,
+    /// When it was deployed last; two days ago and more unless a deployment has ended since.
+    pub deployed: Option<jiff::Timestamp>,
     pub payment: bool,
     pub suspended: bool,
     pub one_off: bool,
@@ -281,6 +283,7 @@ impl App {
     /// The deployment succeeded: containers of the new version run where amounts say so.
     pub fn end_deployment(&mut self) {
         self.deploying = false;
+        self.deployed = Some(jiff::Timestamp::now());
         if self.types.is_empty() {
             self.types.push(Type { name: "web".into(), amount: 1, size: "M".into() });
         }

@@ -173,6 +173,7 @@ mod tests {
     fn rows(rows: &[(&str, &str, &str)]) -> Vec<Deployment> {
         let row = |(uuid, action, state): &(&str, &str, &str)| Deployment {
             uuid: Some((*uuid).into()),
+            date: None,
             state: Some((*state).into()),
             action: Some((*action).into()),
         };

@@ -277,6 +277,7 @@ impl Entry {
             env: env.clone(),
             port: typed.port.as_ref().map(|port| port.0),
             settings: AppSettings {
+                place: Some(format!("{}:{}", problems.name(), at.line).into()),
                 hosts: hosts.iter().map(|host| host.0.clone()).collect(),
                 idle_timeout: typed.idle_timeout.map(|period| period.0),
                 wake_timeout: typed.wake_timeout.map(|period| period.0),

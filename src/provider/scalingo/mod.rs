@@ -43,7 +43,7 @@ use super::{
     restore::{at_most_one, restore},
     stopping::{LOOK_EVERY, Look, late, until_stopped},
 };
-use crate::app::{AppStatus, Endpoint, Formation, Origin, Processes, RouterPage, StopTypes};
+use crate::app::{AppStatus, Endpoint, Formation, Origin, Processes, RouterPage};
 
 mod config;
 mod region;
@@ -381,14 +381,7 @@ impl Connection for Scalingo {
             return Ok(BeforeStop::Busy("a one-off container runs".into()));
         }
         let formation = region.formation_to_keep(&place.name, turn).await?;
-        match formation.runs_web() {
-            true => Ok(BeforeStop::Runs(formation)),
-            false if self.config.paas.settings(&[app, &place.name]).stop == StopTypes::Web => {
-                Ok(BeforeStop::Stopped)
-            }
-            // Nobody could wake it, so nobody's absence is a reason to stop it.
-            false => Ok(BeforeStop::Busy("it runs without a web process".into())),
-        }
+        Ok(BeforeStop::Runs(formation))
     }
 
     async fn stop(&self, app: &str, formation: &Formation, turn: &Turn) -> Result<(), ProviderError> {
@@ -485,6 +478,7 @@ mod tests {
             name: "shop".into(),
             status: "running".into(),
             base_url: base_url.map(str::to_owned),
+            last_deployed_at: None,
         };
         for (base_url, expected) in [
             (Some("https://shop.osc-fr1.scalingo.io"), "https://shop.osc-fr1.scalingo.io"),

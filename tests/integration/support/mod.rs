@@ -107,6 +107,7 @@ pub struct Setup {
     server: String,
     defaults: String,
     provider: String,
+    top: String,
     state: bool,
     more: String,
     clock: Clock,
@@ -119,6 +120,7 @@ pub fn gateway(apps: impl IntoIterator<Item = App>) -> Setup {
         server: String::new(),
         defaults: String::new(),
         provider: String::new(),
+        top: String::new(),
         state: false,
         more: String::new(),
         clock: Clock::system(),
@@ -141,6 +143,12 @@ impl Setup {
     /// A further line of the provider entry, as `stop_grace: 1s`.
     pub fn provider(mut self, line: &str) -> Self {
         writeln!(self.provider, "    {line}").unwrap();
+        self
+    }
+
+    /// Further blocks of the file, as `hooks: []`.
+    pub fn top(mut self, yaml: &str) -> Self {
+        writeln!(self.top, "{}", yaml.trim_end()).unwrap();
         self
     }
 
@@ -169,9 +177,17 @@ impl Setup {
             if self.state { format!("state_dir: {:?}\n", folder.join("state")) } else { String::new() };
         let apps: String = self.apps.iter().map(|app| app.yaml(&journal(folder, &app.name))).collect();
         format!(
-            "server:\n  listen: {listen}\n  domain: test\n{}{state}defaults:\n{idle}{}providers:\n  - name: local\n    \
-             type: process\n{}    apps:\n{apps}{}",
-            self.server, self.defaults, self.provider, self.more
+            "{}server:
+  listen: {listen}
+  domain: test
+{}{state}defaults:
+{idle}{}providers:
+  - name: local
+    \
+             type: process
+{}    apps:
+{apps}{}",
+            self.top, self.server, self.defaults, self.provider, self.more
         )
     }
 

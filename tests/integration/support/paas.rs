@@ -24,6 +24,7 @@ pub struct Setup {
     top: String,
     server: String,
     defaults: String,
+    clock: Clock,
 }
 
 /// A gateway with these provider entries (YAML list items), idle for an hour before apps sleep, unless told otherwise.
@@ -33,6 +34,7 @@ pub fn gateway_for(entries: impl IntoIterator<Item = String>) -> Setup {
         top: String::new(),
         server: String::new(),
         defaults: String::new(),
+        clock: Clock::system(),
     }
 }
 
@@ -64,6 +66,12 @@ impl Setup {
         self
     }
 
+    /// With a clock that the test moves.
+    pub fn clock(mut self, clock: &Clock) -> Self {
+        self.clock = clock.clone();
+        self
+    }
+
     /// The whole configuration.
     pub fn yaml(&self, folder: &std::path::Path, listen: std::net::SocketAddr) -> String {
         let idle = if self.defaults.contains("idle_timeout") { "" } else { "  idle_timeout: 1h\n" };
@@ -87,7 +95,7 @@ impl Setup {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let gear = Gear {
-            clock: Clock::system(),
+            clock: self.clock.clone(),
             edge: tokio::runtime::Handle::current(),
             program: Some(env!("CARGO_BIN_EXE_loir").into()),
         };
