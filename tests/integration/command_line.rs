@@ -53,13 +53,13 @@ async fn a_day_with_apps() {
     assert_eq!(fine(&gateway, &["wake", "local/shop"]).await, "local/shop is awake\n");
     let apps = fine(&gateway, &["apps", "--state", "awake", "--json"]).await;
     assert_eq!(serde_json::from_str::<serde_json::Value>(&apps).unwrap()[0]["id"], "local/shop");
-    gateway.get("shop", "/pid").header("user-agent", "UptimeRobot/2.0").send().await.unwrap();
+    gateway.get("shop", "/pid").header("user-agent", "deploy-check/2.0").send().await.unwrap();
     let explained = fine(&gateway, &["explain", "shop"]).await;
     assert!(
         explained.starts_with("local/shop: awake because: ") && explained.contains("would sleep in"),
         "{explained}"
     );
-    assert!(explained.contains("UptimeRobot") && explained.contains("idle_timeout"), "{explained}");
+    assert!(explained.contains("deploy-check") && explained.contains("idle_timeout"), "{explained}");
     assert!(fine(&gateway, &["pin", "shop", "--for", "3h"]).await.contains("is not stopped until"));
     let (code, why) = wrong(&url(&gateway), "", &["sleep", "shop"]).await;
     assert!(code == 1 && why.contains("is not stopped"), "{why}");
@@ -67,11 +67,11 @@ async fn a_day_with_apps() {
     assert_eq!(fine(&gateway, &["sleep", "shop"]).await, "local/shop is asleep\n");
     assert_eq!(gateway.times("shop", "start"), 1);
 
-    gateway.get("blog", "/pid").header("user-agent", "UptimeRobot/2.0").send().await.unwrap();
+    gateway.get("blog", "/pid").header("user-agent", "deploy-check/2.0").send().await.unwrap();
     let events = fine(&gateway, &["events", "--app", "blog"]).await;
     assert!(events.lines().next().unwrap().contains("local/blog: asked for (request "), "{events}");
     let top = fine(&gateway, &["top"]).await;
-    assert!(top.contains("UptimeRobot/2.0") && top.contains("local (by hand)"), "{top}");
+    assert!(top.contains("deploy-check/2.0") && top.contains("local (by hand)"), "{top}");
     assert!(fine(&gateway, &["report", "--since", "7d", "--format", "csv"]).await.lines().count() > 1);
     assert!(fine(&gateway, &["report", "--what-if", "idle_timeout=10m"]).await.contains("asleep"));
 }
