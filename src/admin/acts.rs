@@ -104,7 +104,7 @@ pub async fn sleep(
 #[serde(deny_unknown_fields)]
 pub struct Pin {
     /// A duration from now, as `2h` or `7 days`.
-    #[schema(example = "2h")]
+    #[schema(example = "2h", pattern = r"^[1-9][0-9]{0,2}[smhd]$")]
     r#for: Option<String>,
     /// In its place: a moment, as `2026-12-24T18:00:00Z`.
     #[schema(example = "2099-12-24T18:00:00Z")]
@@ -167,7 +167,7 @@ pub async fn unpin(
 #[serde(deny_unknown_fields)]
 pub struct For {
     /// A duration, as `2h` or `7 days`.
-    #[schema(example = "2h")]
+    #[schema(example = "2h", pattern = r"^[1-9][0-9]{0,1}[smhd]$")]
     r#for: String,
 }
 

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The configuration in effect, without secrets: what `loir config show` prints.
 #[utoipa::path(get, path = "/v1/config", tag = "gateway", responses(
-    (status = 200, description = "YAML that loads again", body = String, content_type = "application/yaml"),
+    (status = 200, description = "YAML that loads again", body = Object, content_type = "application/yaml"),
 ))]
 pub async fn config(_: Administrator, State(side): State<AdminSide>) -> Response {
     let shown = side.0.settings.load().shown.clone();
@@ -43,6 +43,9 @@ pub async fn reload(_: Administrator, State(side): State<AdminSide>) -> Result<S
             "nobody reads the configuration here: the gateway ends, or was started without a file",
         )
     };
+    if !side.0.reads_again.load(std::sync::atomic::Ordering::Relaxed) {
+        return Err(nobody());
+    }
     side.0.parts.reloads.try_send(done).map_err(|refused| match refused {
         tokio::sync::mpsc::error::TrySendError::Full(_) => Problem::conflict("it is being read already"),
         tokio::sync::mpsc::error::TrySendError::Closed(_) => nobody(),

@@ -22,7 +22,10 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use arc_swap::ArcSwap;
@@ -60,6 +63,7 @@ struct Inner {
     settings: ArcSwap<Settings>,
     metrics: metrics::Reloads,
     listeners: Arc<Semaphore>,
+    reads_again: AtomicBool,
 }
 
 /// What it lives by.
@@ -101,12 +105,18 @@ impl AdminSide {
             settings,
             metrics: metrics::Reloads::default(),
             listeners: Arc::new(Semaphore::new(events::LISTENERS)),
+            reads_again: AtomicBool::new(false),
         }))
     }
 
     /// Takes over what a reload has changed.
     pub fn configure(&self, settings: Settings) {
         self.0.settings.store(Arc::new(settings));
+    }
+
+    /// Somebody waits for wishes to read the configuration again.
+    pub fn reads_again(&self) {
+        self.0.reads_again.store(true, Relaxed);
     }
 
     /// A reload has succeeded, or not.

@@ -19,7 +19,7 @@ use super::{acts, apps, door::Reader, events, gateway, metrics, problem, report}
         apps::list, apps::one, acts::wake, acts::sleep, acts::pin, acts::unpin, acts::wake_link, events::find, events::live, report::report,
         gateway::config, gateway::reload, gateway::live, gateway::ready, metrics::scrape, document,
     ),
-    components(schemas(problem::Body)),
+    components(schemas(problem::Body, report::Format, apps::StateName)),
     security(("token" = [])),
     modifiers(&Common),
 )]

@@ -208,7 +208,7 @@ enum Command {
     )]
     Report {
         #[command(flatten)]
-        wanted: told::Report,
+        wanted: told::Wanted,
         #[command(flatten)]
         gateway: Gateway,
     },

@@ -150,7 +150,7 @@ fn show(event: &Value, as_json: bool) -> std::io::Result<()> {
 
 /// What `loir report` shows.
 #[derive(clap::Args)]
-pub struct Report {
+pub struct Wanted {
     /// From when on: so long before now, or a moment as 2026-11-01T00:00:00Z
     #[arg(long, default_value = "30d")]
     since: String,
@@ -168,7 +168,7 @@ pub struct Report {
     what_if: Option<String>,
 }
 
-pub async fn report(gateway: &Gateway, wanted: Report) -> Result<(), Failure> {
+pub async fn report(gateway: &Gateway, wanted: Wanted) -> Result<(), Failure> {
     let remote = Remote::new(gateway)?;
     let path = format!(
         "/v1/report{}",

@@ -24,7 +24,7 @@ mod token;
 
 use attempts::Attempts;
 pub use link::{LINK_PATH, LONGEST_LINK, Link};
-pub use token::{NamedToken, Scope, TokenHash, new_token};
+pub use token::{NamedToken, Scope, TOKEN_LENGTH, TOKEN_PREFIX, TokenHash, new_token};
 
 use crate::{app::AppId, clock::Millis, config};
 
@@ -118,6 +118,12 @@ impl Credentials {
     /// Whether the file has tokens: then nobody is let in without one.
     pub fn are_configured(&self) -> bool {
         !self.known.load().tokens.is_empty()
+    }
+
+    /// Whether anybody has a token.
+    pub fn has_any(&self) -> bool {
+        let known = self.known.load();
+        !known.tokens.is_empty() || known.first.is_some()
     }
 
     /// The name and the scope of whoever has this token. Takes the same time whatever the token is.

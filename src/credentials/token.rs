@@ -7,7 +7,10 @@ use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use subtle::ConstantTimeEq;
 
 /// So that a token is recognised where it should not be: in a repository, in a log.
-const PREFIX: &str = "loir_";
+pub const TOKEN_PREFIX: &str = "loir_";
+
+/// So long is what [`new_token`] makes.
+pub const TOKEN_LENGTH: usize = TOKEN_PREFIX.len() + 43;
 
 /// What precedes the hash in its text.
 const ALGORITHM: &str = "sha256:";
@@ -136,7 +139,7 @@ impl FromStr for TokenHash {
 pub fn new_token() -> Result<String, String> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|error| format!("the system has no random numbers: {error}"))?;
-    Ok(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)))
+    Ok(format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)))
 }
 
 #[cfg(test)]
@@ -166,7 +169,7 @@ mod tests {
     fn no_two_tokens_are_alike_and_none_is_nobodys() {
         let (one, two) = (new_token().unwrap(), new_token().unwrap());
         assert_ne!(one, two);
-        assert_eq!(one.len(), PREFIX.len() + 43);
+        assert_eq!(one.len(), TOKEN_LENGTH);
         assert!(!TokenHash::of(&one).is(&TokenHash::nobodys()));
     }
 

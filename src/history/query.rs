@@ -33,7 +33,7 @@ pub struct Query {
     /// At most so many: 100 if not set, 10,000 at most.
     pub limit: Option<usize>,
     /// Only what came before this event: the last one of the page before.
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<String>, pattern = r"^[0-7][0-9a-f]{15}$")]
     #[schema(value_type = Option<String>)]
     pub before: Option<EventId>,
 }

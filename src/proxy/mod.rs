@@ -23,6 +23,7 @@
 //! | `reserved` | the paths under `/.loir/` |
 //! | `holding` | the pages |
 //! | `access` | the access log |
+//! | `tokens` | tokens of the admin side, kept from apps |
 //! | `drain` | the end of the gateway |
 
 use std::sync::{Arc, OnceLock};
@@ -56,6 +57,7 @@ mod permission;
 mod request_id;
 mod reserved;
 mod respond;
+mod tokens;
 mod turned_away;
 
 pub use access::TARGET as ACCESS_TARGET;
@@ -256,6 +258,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut RequestContext,
     ) -> Result<()> {
         let client = forward::Client::of(session, &ctx.settings);
+        tokens::withhold(request, &self.0.credentials)?;
         forward::tell(request, &client, ctx.request_id(session), &self.0.via)?;
         match &ctx.origin {
             Some(origin) => origin::to_origin(request, session, &client, origin, ctx.contains()),

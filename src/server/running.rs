@@ -250,6 +250,7 @@ impl Running {
 
     /// Returns when somebody at the admin side wants the configuration to be read again; whoever does that tells what came of it.
     pub async fn reload_wanted(&mut self) -> admin::Reload {
+        self.admin.reads_again();
         match self.wanted.recv().await {
             Some(wanted) => wanted,
             // Cannot happen: the sender lives in the admin side that we hold.
