@@ -29,6 +29,9 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 /// So many listen at once.
 pub const LISTENERS: usize = 64;
 
+/// So many events are listed at once, at most.
+const MOST: usize = 10_000;
+
 /// So many events that somebody has missed are sent again.
 const MISSED: usize = 1_000;
 
@@ -50,10 +53,16 @@ pub async fn find(
     _: Reader,
     State(side): State<AdminSide>,
     Query(query): Query<history::Query>,
-) -> Json<Events> {
+) -> Result<Json<Events>, Problem> {
+    let latest = i64::MAX.unsigned_abs();
+    if query.limit.is_some_and(|limit| limit > MOST)
+        || query.since.max(query.until).is_some_and(|at| at > latest)
+    {
+        return Err(Problem::bad_request(format!("at most {MOST} events, and moments of this world")));
+    }
     let history = side.history();
     let answer = history.events(&query).await;
-    Json(Events { found: answer.found, incomplete: answer.incomplete, gap: history.gap() })
+    Ok(Json(Events { found: answer.found, incomplete: answer.incomplete, gap: history.gap() }))
 }
 
 /// Which events.
