@@ -1,9 +1,6 @@
 //! Apps that are woken together, one after the other where they say so, and sleep together.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::{Arc, atomic::Ordering},
-};
+use std::sync::{Arc, atomic::Ordering};
 
 use futures_util::future::try_join_all;
 
@@ -15,34 +12,8 @@ use super::{
 use crate::{
     app::{AppId, AppState},
     config::units,
-    routing::{Ruling, rules::Until},
+    routing::{Groups, rules::Until},
 };
-
-/// Which apps belong together.
-#[derive(Clone, Debug, Default)]
-pub struct Groups {
-    of: HashMap<AppId, Arc<[AppId]>>,
-    cycles: Vec<String>,
-    endless: HashSet<(AppId, AppId)>,
-}
-
-impl Groups {
-    pub fn new<'a>(_apps: impl IntoIterator<Item = (&'a AppId, &'a Ruling)>) -> Self {
-        Self::default()
-    }
-
-    pub fn of(&self, app: &AppId) -> &[AppId] {
-        self.of.get(app).map_or(&[], |members| members)
-    }
-
-    pub fn cycles(&self) -> &[String] {
-        &self.cycles
-    }
-
-    pub fn is_endless(&self, app: &AppId, other: &AppId) -> bool {
-        self.endless.contains(&(app.clone(), other.clone()))
-    }
-}
 
 impl Lifecycle {
     /// The other apps of the group of `app`.

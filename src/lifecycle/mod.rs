@@ -49,6 +49,7 @@ use crate::{
     app::{AppId, AppState, Endpoint},
     clock::Clock,
     registry::{Change, Record, Registry, RegistryError},
+    routing::Groups,
 };
 
 pub mod cause;
@@ -60,7 +61,7 @@ mod fail_point;
 mod fleet;
 pub mod follow;
 mod gate;
-pub mod group;
+mod group;
 pub mod guard;
 mod hand;
 mod lease;
@@ -92,7 +93,6 @@ mod atomic {
 pub use cause::{Cause, Run};
 pub use event::{Event, Happening, Witness};
 pub use fleet::ListNews;
-use group::Groups;
 use guard::Guard;
 pub use hand::Roused;
 pub use managed::{Claim, Failure, Known, ManagedApp, Progress, Settings, Step};

@@ -232,7 +232,7 @@ impl Lifecycle {
             }
             outlook.sleeps_at = Some(end.0);
             outlook.sleeps_in = Some(end.0.saturating_sub(at.wall));
-            outlook.sleeps_because = Some(end.1.cause(ruling));
+            outlook.sleeps_because = Some(end.1.cause(ruling, end.0));
         }
         outlook.awake_because = self.reasons(app, &outlook, verdict, kept_by, at);
         outlook
@@ -254,7 +254,7 @@ impl Lifecycle {
         match verdict {
             Verdict::Keep(Kept::Pinned(until)) => reasons.push(Reason::Pinned { until }),
             Verdict::Keep(Kept::Warm) => {
-                let Cause::Schedule { rule } = schedule_of(ruling) else { return reasons };
+                let Cause::Schedule { rule } = schedule_of(ruling, at.wall) else { return reasons };
                 let until = match &outlook.next_change {
                     // It is awake ahead of its window: until that ends.
                     Some(next) if next.to == "awake" => app.next_standing_after(next.at),
@@ -305,7 +305,11 @@ fn closed(app: &ManagedApp, at: Moment) -> Option<Closed> {
     if let Stance::Closed { wake: wake @ (WhileAsleep::Never | WhileAsleep::Ask), opens } =
         app.stance(&settings, at.wall)
     {
-        return Some(Closed { by: schedule_of(ruling), until: opens, ask: wake == WhileAsleep::Ask });
+        return Some(Closed {
+            by: schedule_of(ruling, at.wall),
+            until: opens,
+            ask: wake == WhileAsleep::Ask,
+        });
     }
     let (reached, wait) = app.ruled.usage().refuses(&ruling.limits, at.wall)?;
     let by = Cause::Limit { limit: limit_of(ruling, reached) };

@@ -16,9 +16,6 @@ pub const AHEAD_AT_FIRST: Duration = Duration::from_secs(30);
 /// A page of a timetable without an end is looked up again after so long: nothing else may hold within a year.
 const READ_AGAIN: u64 = 24 * 3_600_000;
 
-/// Windows that touch are looked through this far for the one in which an app is awake again.
-const WINDOWS: usize = 16;
-
 /// What a schedule wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stance {
@@ -79,23 +76,12 @@ impl Timetable {
             from: at,
             until,
             standing: schedule.standing(at),
-            opens: opens(schedule, next.clone()),
+            opens: schedule.opens(at),
             next,
         };
         *open = Some(page.clone());
         page
     }
-}
-
-/// When the first window begins in which the app is not kept asleep.
-fn opens(schedule: &Schedule, mut next: Option<(u64, Standing)>) -> Option<u64> {
-    for _ in 0..WINDOWS {
-        match next? {
-            (at, Standing::Asleep(_)) => next = schedule.next(at),
-            (at, _) => return Some(at),
-        }
-    }
-    None
 }
 
 fn begins_within(next: Option<&(u64, Standing)>, at: u64, ahead: Duration) -> bool {

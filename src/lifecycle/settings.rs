@@ -139,10 +139,10 @@ mod tests {
         let info = AppInfo {
             name: "shop".to_owned(),
             key: None,
+            deployed_at: None,
             aliases: Vec::new(),
             status: AppStatus::Stopped,
             endpoint: None,
-            deployed_at: None,
             left_alone: None,
             settings,
         };

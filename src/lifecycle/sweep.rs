@@ -149,12 +149,12 @@ impl Sweeper {
     fn wake(&self, app: &Arc<ManagedApp>) {
         let settings = app.settings();
         // Whoever was faster has woken it.
-        drop(self.0.rouse(app, false, &schedule_of(&settings.ruling)));
+        drop(self.0.rouse(app, false, &schedule_of(&settings.ruling, self.0.clock.unix_millis())));
     }
 
     fn stop(&self, app: Arc<ManagedApp>, idle: Duration, why: Why) {
         let settings = app.settings();
-        let cause = why.cause(&settings.ruling);
+        let cause = why.cause(&settings.ruling, self.0.clock.unix_millis());
         if settings.ruling.dry_run {
             return self.0.would_sleep(&app, why, cause);
         }

@@ -71,18 +71,27 @@ pub enum Why {
 
 impl Why {
     /// The same, with the rule.
-    pub fn cause(self, ruling: &Ruling) -> Cause {
+    pub fn cause(self, ruling: &Ruling, wall: u64) -> Cause {
         match self {
             Self::Idle => Cause::Idle { rule: ruling.origin_of("idle_timeout") },
-            Self::Schedule => schedule_of(ruling),
+            Self::Schedule => schedule_of(ruling, wall),
             Self::Limit => Cause::Limit { limit: limit_of(ruling, Reached::AwakePerDay) },
         }
     }
 }
 
-/// The schedule of an app, as a cause.
-pub(super) fn schedule_of(ruling: &Ruling) -> Cause {
-    Cause::Schedule { rule: ruling.origin_of("schedule").unwrap_or_else(|| "its schedule".into()) }
+/// The schedule of an app, as a cause: the rule, and the window of `wall` or else the next one.
+pub(super) fn schedule_of(ruling: &Ruling, wall: u64) -> Cause {
+    let window = ruling
+        .schedule
+        .as_deref()
+        .and_then(|schedule| schedule.reason(wall).or_else(|| schedule.reason(schedule.next(wall)?.0)));
+    let rule = match (ruling.origin_of("schedule"), window) {
+        (Some(origin), Some(window)) => format!("{window}, {origin}").into(),
+        (Some(origin), None) => origin,
+        (None, window) => window.unwrap_or_default().into(),
+    };
+    Cause::Schedule { rule }
 }
 
 /// A limit in words, with the rule that sets it.
@@ -170,6 +179,11 @@ impl ManagedApp {
     pub(super) fn turned_down(&self, insist: bool, stopping: bool, wall: u64) -> Option<Refusal> {
         let settings = self.settings();
         let ruling = &settings.ruling;
+        // Another gateway has it up already, or on its way.
+        let up = |state| matches!(state, AppState::Waking | AppState::Awake);
+        if !stopping && self.record().is_some_and(|record| up(record.state)) {
+            return None;
+        }
         if let Stance::Closed { wake, opens } = self.stance(&settings, wall) {
             match wake {
                 WhileAsleep::Never => return Some(Refusal::Closed { opens, ask: false }),

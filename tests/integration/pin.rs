@@ -75,11 +75,12 @@ async fn a_person_is_told_of_the_pin_and_takes_it_out_first() {
 async fn a_pin_survives_a_restart_and_does_not_wake_the_app() {
     let clock = Clock::manual();
     let setup = || gateway([App::named("hello").with("idle_timeout: 1m")]).keeps_state().clock(&clock);
-    let folder = Arc::new(tempfile::tempdir().unwrap());
-    let first = setup().start_in(folder.clone()).await;
+    let first = setup().start().await;
     pin(&first, &clock, 60 * MINUTE).await.unwrap();
     assert_eq!(first.app("hello").state(), AppState::Asleep);
-    first.running.end().await;
+    let (before, folder) = (first.folder.path().join("state"), Arc::new(tempfile::tempdir().unwrap()));
+    fs::create_dir(folder.path().join("state")).unwrap();
+    fs::copy(before.join("registry.json"), folder.path().join("state/registry.json")).unwrap();
     let second = setup().start_in(folder).await;
     assert_eq!(second.app("hello").state(), AppState::Asleep);
     second.wake("hello").await;

@@ -50,6 +50,25 @@ fn every_field_is_named() {
 }
 
 #[test]
+fn a_pin_changes_nothing_else_and_waits_while_somebody_has_the_app_in_hand() {
+    use AppState::{Asleep, Awake, Failed, Stopping, Waking};
+    for state in [Asleep, Awake, Failed] {
+        let before = Record { failures: 2, formation: Some(Formation::single("web")), ..record(state) };
+        let pinned = before.apply(&Change::Pin { until: Some(900) }, 50).unwrap();
+        assert_eq!(pinned, Record { epoch: before.epoch + 1, pinned_until: Some(900), ..before.clone() });
+        let free = pinned.apply(&Change::Pin { until: None }, 60).unwrap();
+        assert_eq!(free, Record { epoch: before.epoch + 2, ..before });
+        let running = pinned.apply(&found(state != Awake, ME), 70).unwrap();
+        assert_eq!(running.pinned_until, Some(900), "it is kept whatever becomes of the app");
+    }
+    for state in [Waking, Stopping] {
+        assert_eq!(record(state).apply(&Change::Pin { until: Some(900) }, 50), Err(Misfit(state)));
+    }
+    let old: Record = serde_json::from_str(r#"{"state":"awake","epoch":7,"since":5}"#).unwrap();
+    assert_eq!(old.pinned_until, None, "what an older version has written");
+}
+
+#[test]
 fn every_change_fits_only_where_it_should() {
     use AppState::{Asleep, Awake, Failed, Stopping, Waking};
     let formation = Formation::single("web");

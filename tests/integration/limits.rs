@@ -1,0 +1,114 @@
+//! How often and how long an app may be awake.
+
+use std::time::Duration;
+
+use loir::{
+    app::AppState,
+    clock::Clock,
+    lifecycle::{Cause, Roused, Sweeper},
+};
+
+use crate::{
+    eventually,
+    support::{App, Gateway, gateway, plan},
+};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Six in the morning, UTC.
+fn morning() -> Clock {
+    let moment: jiff::Timestamp = "2026-06-01T06:00:00Z".parse().unwrap();
+    Clock::manual_at(u64::try_from(moment.as_millisecond()).unwrap())
+}
+
+async fn limited(limits: &str, clock: &Clock) -> Gateway {
+    let app = App::named("hello").with("idle_timeout: 10m");
+    let rules = format!("rules:\n  - match: hello\n    limits: {limits}");
+    gateway([app]).top(&rules).clock(clock).start().await
+}
+
+fn somebody() -> Cause {
+    Cause::Person { name: "ops".into() }
+}
+
+/// How long a client is told to wait, in seconds.
+async fn refused(loir: &Gateway) -> u64 {
+    let answer = loir.get("hello", "/").send().await.unwrap();
+    assert_eq!(answer.status(), 503);
+    answer.headers()["retry-after"].to_str().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn after_so_many_wakes_in_an_hour_the_next_is_refused_until_exactly_when_it_is_said() {
+    let clock = morning();
+    let loir = limited("{ wakes_per_hour: 2 }", &clock).await;
+    loir.wake("hello").await;
+    loir.put_to_sleep("hello").await;
+    clock.advance(20 * MINUTE);
+    loir.wake("hello").await;
+    assert_eq!(loir.get("hello", "/").send().await.unwrap().status(), 200, "a request is no wake");
+    loir.put_to_sleep("hello").await;
+    clock.advance(10 * MINUTE);
+    assert_eq!(refused(&loir).await, 30 * 60);
+    clock.advance(30 * MINUTE - Duration::from_secs(1));
+    assert_eq!(refused(&loir).await, 1);
+    clock.advance(Duration::from_secs(1));
+    loir.wake("hello").await;
+    assert_eq!(loir.times("hello", "start"), 3);
+}
+
+#[tokio::test]
+async fn what_was_counted_survives_a_reload() {
+    let clock = morning();
+    let mut loir = limited("{ wakes_per_hour: 1 }", &clock).await;
+    loir.wake("hello").await;
+    loir.put_to_sleep("hello").await;
+    let app = App::named("hello").with("idle_timeout: 10m");
+    let setup = gateway([app]).top("rules:\n  - match: 'h*'\n    limits: { wakes_per_hour: 1 }");
+    loir.running.reload(plan(&setup.yaml(loir.folder.path(), loir.address))).await;
+    assert_eq!(refused(&loir).await, 3600);
+}
+
+#[tokio::test]
+async fn what_history_knows_counts_from_the_start_on() {
+    let clock = morning();
+    let loir = limited("{ wakes_per_hour: 1, awake_hours_per_day: 2 }", &clock).await;
+    let (lifecycle, app) = (loir.running.lifecycle().clone(), loir.app("hello"));
+    lifecycle.recall_usage(&app, vec![clock.unix_millis() - 600_000], HOUR);
+    assert_eq!(refused(&loir).await, 50 * 60);
+    let outlook = lifecycle.outlook(&app);
+    assert_eq!((outlook.wakes_this_hour, outlook.awake_seconds_today), (1, 3600));
+}
+
+#[tokio::test]
+async fn an_app_whose_time_of_today_is_used_up_sleeps_at_once_and_until_midnight() {
+    let clock = morning();
+    let loir = limited("{ awake_hours_per_day: 2 }", &clock).await;
+    let (lifecycle, app) = (loir.running.lifecycle().clone(), loir.app("hello"));
+    loir.wake("hello").await;
+    let mut download = loir.get("hello", "/drip/50/10").send().await.unwrap();
+    clock.advance(2 * HOUR);
+    for _ in 0..5 {
+        Sweeper(lifecycle.clone()).step();
+        assert_eq!((app.state(), app.in_flight()), (AppState::Awake, 1), "what is in flight ends in peace");
+    }
+    while download.chunk().await.unwrap().is_some() {}
+    eventually!(app.state() == AppState::Asleep);
+    let Cause::Limit { limit } = app.run().unwrap().cause else { panic!("{:?}", app.run()) };
+    assert!(limit.starts_with("awake_hours_per_day 2h, rule 1"), "{limit}");
+    assert_eq!(refused(&loir).await, 16 * 3600, "it is eight: sixteen hours until midnight in UTC");
+    assert_eq!(loir.times("hello", "start"), 1);
+
+    assert_eq!(lifecycle.wake(&app, somebody()).unwrap(), Roused::Begun, "but a person may");
+    eventually!(app.state() == AppState::Awake);
+    clock.advance(9 * MINUTE);
+    for _ in 0..5 {
+        Sweeper(lifecycle.clone()).step();
+        assert_eq!(app.state(), AppState::Awake, "and is not contradicted");
+    }
+    clock.advance(MINUTE);
+    eventually!(app.state() == AppState::Asleep);
+    clock.advance(16 * HOUR);
+    loir.wake("hello").await;
+}
