@@ -192,10 +192,6 @@ mod tests {
     use super::*;
     use crate::config::secret::Secret;
 
-    #[expect(
-        clippy::field_reassign_with_default,
-        reason = "what it is shown as is the configuration's own business"
-    )]
     fn admin(tokens: &[(&str, &str, Scope)], key: Option<&str>) -> config::Admin {
         let tokens = tokens.iter().map(|(name, token, scope)| NamedToken {
             name: (*name).into(),
