@@ -30,6 +30,7 @@ use crate::{
     app::{AppId, AppState},
     config::admin::PerApp,
     history::Gap,
+    hooks::{Outcome, Phase},
     lifecycle::traffic::{self, Counts},
 };
 
@@ -96,6 +97,10 @@ struct Scrape {
     reloaded_at: u64,
     sees_registry: bool,
     gap: Gap,
+    calls: Vec<(String, &'static str, u16, u64)>,
+    hooks: Vec<(Phase, Outcome, u64)>,
+    hooks_running: usize,
+    beyond_plan: usize,
     listeners: usize,
     open_files: Option<u64>,
 }
@@ -173,6 +178,10 @@ impl Scrape {
             reloaded_at: side.0.metrics.at.load(Relaxed),
             sees_registry: lifecycle.fleet().is_none_or(|fleet| fleet.sees()),
             gap: side.history().gap(),
+            calls: side.0.parts.calls.all(),
+            hooks: side.0.parts.hooks.counts().all().collect(),
+            hooks_running: side.0.parts.hooks.running(),
+            beyond_plan: all.values().filter(|app| app.beyond_plan().is_some()).count(),
             listeners: super::events::LISTENERS - side.0.listeners.available_permits(),
             open_files: std::fs::read_dir("/proc/self/fd").ok().map(|files| files.count() as u64),
         }
@@ -324,6 +333,12 @@ impl Scrape {
                 "Whether the history's store can be used",
                 u64::from(self.gap.since.is_none()),
             ),
+            (
+                "apps_beyond_plan",
+                "Apps that the plan has no place for: proxied, never stopped",
+                self.beyond_plan as u64,
+            ),
+            ("hooks_running", "Commands of hooks that run now", self.hooks_running as u64),
             ("event_listeners", "Who listens to events at the admin side", self.listeners as u64),
         ] {
             encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)?;
@@ -342,6 +357,21 @@ impl Scrape {
         ] {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             metric.encode_counter::<NoLabelSet, u64, u64>(&value, None)?;
+        }
+        let help = "Calls to providers, by the type of provider, what for, and the status of the answer, none if there was no answer";
+        let mut metric = encoder.encode_descriptor("provider_requests", help, None, MetricType::Counter)?;
+        for (kind, purpose, status, calls) in &self.calls {
+            let code = if *status == 0 { "none".to_owned() } else { status.to_string() };
+            count(
+                &mut metric,
+                &[("provider", kind.as_str()), ("op", purpose), ("code", code.as_str())],
+                *calls,
+            )?;
+        }
+        let help = "Hooks that were run, by when and by what has come of it";
+        let mut metric = encoder.encode_descriptor("hooks", help, None, MetricType::Counter)?;
+        for (phase, outcome, runs) in &self.hooks {
+            count(&mut metric, &[("phase", phase.name()), ("result", outcome.name())], *runs)?;
         }
         let mut metric =
             encoder.encode_descriptor("build_info", "1, with the version", None, MetricType::Gauge)?;

@@ -12,6 +12,7 @@
 //! | `health` | `loir healthcheck` |
 //! | `notify` | what systemd is told |
 //! | `online` | `loir check --online` |
+//! | `usage` | what limits need to know of the time before |
 //! | `upkeep` | `loir registry dump`, `restore`, `repair` |
 //!
 //! Pingora's `Server` is not used: it sleeps its whole grace period at every end, panics when a port is taken, and has
@@ -39,6 +40,7 @@ mod recollection;
 mod roster;
 mod running;
 mod upkeep;
+mod usage;
 
 pub use health::healthcheck;
 pub use load::{Plan, Source, load};

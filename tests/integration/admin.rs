@@ -362,7 +362,11 @@ async fn a_wake_link_is_made_for_whoever_may_operate() {
     let (code, made) = link(OPERATE, "1d").await;
     assert_eq!(code, 201);
     let url = made["link"].as_str().unwrap();
-    assert!(url.starts_with("https://shop") && url.contains("/?loir_wake="), "{url}");
+    let path = url.strip_prefix("https://shop--local.test").unwrap();
+    assert_eq!(gateway.app("shop").state(), AppState::Asleep);
+    let answer = gateway.get("shop--local", path).send().await.unwrap();
+    assert_eq!((answer.status().as_u16(), answer.headers()["location"].as_bytes()), (303, &b"/"[..]));
+    eventually!(gateway.app("shop").state() == AppState::Awake);
 }
 
 #[tokio::test]

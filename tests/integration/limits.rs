@@ -112,3 +112,21 @@ async fn an_app_whose_time_of_today_is_used_up_sleeps_at_once_and_until_midnight
     clock.advance(16 * HOUR);
     loir.wake("hello").await;
 }
+
+#[tokio::test]
+async fn a_gateway_that_begins_anew_knows_from_the_history_how_often_an_app_was_woken() {
+    let (clock, folder) = (morning(), std::sync::Arc::new(tempfile::tempdir().unwrap()));
+    let setup = || {
+        let rules = "rules:\n  - match: hello\n    limits: { wakes_per_hour: 1 }";
+        gateway([App::named("hello")]).top(rules).keeps_state().clock(&clock)
+    };
+    let first = setup().start_in(folder.clone()).await;
+    first.wake("hello").await;
+    first.running.end().await;
+    clock.advance(20 * MINUTE);
+    let second = setup().start_in(folder).await;
+    let woken = || second.running.lifecycle().outlook(&second.app("hello")).wakes_this_hour;
+    eventually!(woken() == 1);
+    assert_eq!(refused(&second).await, 40 * 60);
+    assert_eq!(second.times("hello", "start"), 1);
+}
