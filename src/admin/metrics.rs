@@ -30,6 +30,7 @@ use crate::{
     app::{AppId, AppState},
     config::admin::PerApp,
     history::Gap,
+    hooks::{Outcome, Phase},
     lifecycle::traffic::{self, Counts},
 };
 
@@ -92,6 +93,9 @@ struct Scrape {
     tells_apart: bool,
     states: [u64; STATES.len()],
     held: usize,
+    left_alone: u64,
+    beyond_plan: u64,
+    hooks: Vec<(Phase, Outcome, u64)>,
     reload_fine: bool,
     reloaded_at: u64,
     sees_registry: bool,
@@ -169,6 +173,9 @@ impl Scrape {
             tells_apart,
             states,
             held: lifecycle.held(),
+            left_alone: all.values().filter(|app| app.is_left_alone()).count() as u64,
+            beyond_plan: all.values().filter(|app| app.beyond_plan().is_some()).count() as u64,
+            hooks: side.0.parts.hooks.counts().all().collect(),
             reload_fine: side.0.metrics.is_fine(),
             reloaded_at: side.0.metrics.at.load(Relaxed),
             sees_registry: lifecycle.fleet().is_none_or(|fleet| fleet.sees()),
@@ -320,6 +327,12 @@ impl Scrape {
         let lost = "Hours of apps that were lost because the history's store was away too long";
         for (name, help, value) in [
             ("requests_held", "Requests that wait for an app now", self.held as u64),
+            ("apps_left_alone", "How many apps are neither woken nor stopped", self.left_alone),
+            (
+                "apps_beyond_plan",
+                "How many apps are not stopped because the plan has no more room",
+                self.beyond_plan,
+            ),
             ("config_last_reload_successful", reload, u64::from(self.reload_fine)),
             ("config_last_reload_success_timestamp_seconds", reloaded, self.reloaded_at / 1000),
             ("registry_reachable", "Whether the registry can be used", u64::from(self.sees_registry)),
@@ -348,6 +361,12 @@ impl Scrape {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             metric.encode_counter::<NoLabelSet, u64, u64>(&value, None)?;
         }
+        let help = "What hooks have come to: runs of commands and deliveries of webhooks";
+        let mut metric = encoder.encode_descriptor("hook_runs", help, None, MetricType::Counter)?;
+        for (phase, outcome, runs) in &self.hooks {
+            count(&mut metric, &[("phase", phase.name()), ("result", outcome.name())], *runs)?;
+        }
+        drop(metric);
         let mut metric =
             encoder.encode_descriptor("build_info", "1, with the version", None, MetricType::Gauge)?;
         metric.encode_family(&[("version", env!("CARGO_PKG_VERSION"))])?.encode_gauge(&1u64)

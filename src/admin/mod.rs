@@ -49,7 +49,9 @@ use counters::Counters;
 use door::{Door, Peer};
 use listener::Bounded;
 
-use crate::{clock::Clock, config, credentials::Credentials, history::History, lifecycle::Lifecycle};
+use crate::{
+    clock::Clock, config, credentials::Credentials, history::History, hooks::Hooks, lifecycle::Lifecycle,
+};
 
 /// No request has more to say.
 const LONGEST_BODY: usize = 64 << 10;
@@ -78,6 +80,8 @@ pub struct Parts {
     pub history: History,
     /// What was counted of events.
     pub counters: Arc<Counters>,
+    /// What is done when apps are started or stopped.
+    pub hooks: Hooks,
     /// Whoever reads the configuration again, when it is asked for.
     pub reloads: mpsc::Sender<Reload>,
     /// Turns true when the gateway ends.

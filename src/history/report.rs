@@ -27,7 +27,7 @@ use crate::{
 pub struct ReportRequest {
     /// From this moment on: wall-clock milliseconds since 1970. Rounded down to a whole hour. Default: 30 days before the end.
     pub since: Option<u64>,
-    /// Before this moment. Default: now.
+    /// Before this moment. Rounded down to a whole hour, if it has passed. Default: now.
     pub until: Option<u64>,
     /// Of this app, or of all that fit.
     pub app: Option<String>,
@@ -227,7 +227,8 @@ impl History {
     pub async fn report(&self, request: &ReportRequest) -> Report {
         let inner = self.inner();
         let now = inner.clock.unix_millis();
-        let until = request.until.unwrap_or(now).min(now);
+        // An hour that is counted is counted as a whole: none may reach beyond the end.
+        let until = request.until.filter(|until| *until < now).map_or(now, |until| until - until % HOUR);
         let since = request.since.unwrap_or_else(|| until.saturating_sub(30 * 24 * HOUR));
         let since = since - since % HOUR;
         let answer = self.tallies(request.app.as_deref(), since, until).await;

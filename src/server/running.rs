@@ -170,6 +170,7 @@ impl Running {
             clock: gear.clock.clone(),
             history: history.clone(),
             counters,
+            hooks: hooks.clone(),
             reloads,
             shutdown: watch.clone(),
         };

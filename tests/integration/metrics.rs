@@ -40,6 +40,9 @@ async fn requests_wakes_and_states_are_measured() {
         r#"loir_app_state{app="local/blog",state="asleep"} 1"#,
         r#"loir_apps{state="awake"} 1"#,
         "loir_requests_held 0",
+        "loir_apps_left_alone 0",
+        "loir_apps_beyond_plan 0",
+        r#"loir_hook_runs_total{phase="after_start",result="ok"} 0"#,
         "loir_config_last_reload_successful 1",
         concat!("loir_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
     ] {
