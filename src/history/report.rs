@@ -248,6 +248,11 @@ impl History {
                 format!("the store cannot be asked ({error}): this is only what waits to be written"),
             );
         }
+        let (_, kept) = inner.kept();
+        if u64::try_from(kept.as_millis()).is_ok_and(|kept| since < now.saturating_sub(kept)) {
+            let kept = crate::config::units::duration(kept);
+            report.notes.push(format!("hours are kept for {kept} (history.rollup_retention): nothing is known of the time before, which counts as awake"));
+        }
         let gap = self.gap();
         if gap.lost_hours > 0 {
             let lost = format!(
