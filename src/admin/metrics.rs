@@ -93,14 +93,15 @@ struct Scrape {
     tells_apart: bool,
     states: [u64; STATES.len()],
     held: usize,
+    left_alone: u64,
+    beyond_plan: u64,
+    hooks: Vec<(Phase, Outcome, u64)>,
     reload_fine: bool,
     reloaded_at: u64,
     sees_registry: bool,
     gap: Gap,
     calls: Vec<(String, &'static str, u16, u64)>,
-    hooks: Vec<(Phase, Outcome, u64)>,
     hooks_running: usize,
-    beyond_plan: usize,
     listeners: usize,
     open_files: Option<u64>,
 }
@@ -174,14 +175,15 @@ impl Scrape {
             tells_apart,
             states,
             held: lifecycle.held(),
+            left_alone: all.values().filter(|app| app.is_left_alone()).count() as u64,
+            beyond_plan: all.values().filter(|app| app.beyond_plan().is_some()).count() as u64,
+            hooks: side.0.parts.hooks.counts().all().collect(),
             reload_fine: side.0.metrics.is_fine(),
             reloaded_at: side.0.metrics.at.load(Relaxed),
             sees_registry: lifecycle.fleet().is_none_or(|fleet| fleet.sees()),
             gap: side.history().gap(),
             calls: side.0.parts.calls.all(),
-            hooks: side.0.parts.hooks.counts().all().collect(),
             hooks_running: side.0.parts.hooks.running(),
-            beyond_plan: all.values().filter(|app| app.beyond_plan().is_some()).count(),
             listeners: super::events::LISTENERS - side.0.listeners.available_permits(),
             open_files: std::fs::read_dir("/proc/self/fd").ok().map(|files| files.count() as u64),
         }
@@ -324,6 +326,12 @@ impl Scrape {
         let lost = "Hours of apps that were lost because the history's store was away too long";
         for (name, help, value) in [
             ("requests_held", "Requests that wait for an app now", self.held as u64),
+            ("apps_left_alone", "How many apps are neither woken nor stopped", self.left_alone),
+            (
+                "apps_beyond_plan",
+                "How many apps are not stopped because the plan has no more room",
+                self.beyond_plan,
+            ),
             ("config_last_reload_successful", reload, u64::from(self.reload_fine)),
             ("config_last_reload_success_timestamp_seconds", reloaded, self.reloaded_at / 1000),
             ("registry_reachable", "Whether the registry can be used", u64::from(self.sees_registry)),
@@ -332,11 +340,6 @@ impl Scrape {
                 "history_store_reachable",
                 "Whether the history's store can be used",
                 u64::from(self.gap.since.is_none()),
-            ),
-            (
-                "apps_beyond_plan",
-                "Apps that the plan has no place for: proxied, never stopped",
-                self.beyond_plan as u64,
             ),
             ("hooks_running", "Commands of hooks that run now", self.hooks_running as u64),
             ("event_listeners", "Who listens to events at the admin side", self.listeners as u64),
@@ -369,7 +372,7 @@ impl Scrape {
             )?;
         }
         let help = "Hooks that were run, by when and by what has come of it";
-        let mut metric = encoder.encode_descriptor("hooks", help, None, MetricType::Counter)?;
+        let mut metric = encoder.encode_descriptor("hook_runs", help, None, MetricType::Counter)?;
         for (phase, outcome, runs) in &self.hooks {
             count(&mut metric, &[("phase", phase.name()), ("result", outcome.name())], *runs)?;
         }

@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, Entry, Query, Tally, entry::Ids, sampler::Reading, tally::by_the_hour};
+use super::{Batch, Entry, Tally, entry::Ids, sampler::Reading, tally::by_the_hour};
 use crate::{
     app::{AppId, AppState},
     lifecycle::{Event, Happening},
@@ -247,12 +247,10 @@ impl Waiting {
         Gap { waiting: (self.queue.len() + writing) as u64, ..self.gap.clone() }
     }
 
-    /// Events that wait, the newest first.
-    pub(super) fn events(&self, query: &Query) -> Vec<Entry> {
+    /// All events that wait, the newest first. Whoever looks through them does so without keeping others from telling more.
+    pub(super) fn events(&self) -> Vec<Arc<Entry>> {
         let writing = self.writing.iter().flat_map(|batch| &batch.entries);
-        let all = writing.chain(&self.queue).rev();
-        let fitting = all.filter(|entry| query.fits(entry)).take(query.limit());
-        fitting.map(|entry| Entry::clone(entry)).collect()
+        writing.chain(&self.queue).rev().cloned().collect()
     }
 
     /// Everything of hours that waits, what is being written included.

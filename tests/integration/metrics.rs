@@ -42,6 +42,9 @@ async fn requests_wakes_and_states_are_measured() {
         r#"loir_app_state{app="local/blog",state="asleep"} 1"#,
         r#"loir_apps{state="awake"} 1"#,
         "loir_requests_held 0",
+        "loir_apps_left_alone 0",
+        "loir_apps_beyond_plan 0",
+        r#"loir_hook_runs_total{phase="after_start",result="ok"} 0"#,
         "loir_config_last_reload_successful 1",
         concat!("loir_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
     ] {
@@ -68,7 +71,7 @@ async fn calls_to_providers_hooks_and_what_the_plan_leaves_out_are_measured() {
     let stops = r#"loir_provider_requests_total{provider="scalingo",op="stop",code="202"}"#;
     assert!(scrape(&gateway).await.contains(stops), "{}", scrape(&gateway).await);
     assert!(has("loir_apps_beyond_plan 1").await, "{}", scrape(&gateway).await);
-    eventually!(has(r#"loir_hooks_total{phase="after_stop",result="ok"} 1"#).await);
+    eventually!(has(r#"loir_hook_runs_total{phase="after_stop",result="ok"} 1"#).await);
 }
 
 /// Somebody who sends many names makes no series.
