@@ -251,7 +251,6 @@ impl Scrape {
                 count(&mut metric, &[("app", app.name.as_str()), ("code_class", class)], value)?;
             }
         }
-        drop(metric);
         let durations = (
             "request_duration_seconds",
             "From the header of a request to the end of its answer, waiting for a wake included",
@@ -266,7 +265,6 @@ impl Scrape {
                 count(&mut metric, &[("app", app.name.as_str()), ("result", result)], value)?;
             }
         }
-        drop(metric);
         let durations = ("wake_duration_seconds", "From the wish to wake an app to its answer to our probe");
         self.histogram(encoder, durations, &counters::BOUNDS, |app| {
             (app.tally.wakes, app.tally.wake_millis)
@@ -280,7 +278,6 @@ impl Scrape {
                 count(&mut metric, &[("app", app.name.as_str()), ("result", result)], value)?;
             }
         }
-        drop(metric);
         self.each(encoder, "app_crashes", "How often an app ended by itself", |app| app.tally.crashed)?;
         self.each(encoder, "sweep_idle", "How often an app was found idle", |app| app.tally.idle)?;
         self.seconds(
@@ -301,7 +298,6 @@ impl Scrape {
         for app in &self.apps {
             metric.encode_family(&[("app", app.name.as_str())])?.encode_gauge(&app.in_flight)?;
         }
-        drop(metric);
         if self.tells_apart {
             let help = "1 for the state that an app is in";
             let mut metric = encoder.encode_descriptor("app_state", help, None, MetricType::Gauge)?;
@@ -321,7 +317,6 @@ impl Scrape {
         for (state, apps) in STATES.into_iter().zip(self.states) {
             metric.encode_family(&[("state", state.as_str())])?.encode_gauge(&apps)?;
         }
-        drop(metric);
         let reload = "Whether the configuration could be read when it was read the last time";
         let reloaded = "When the configuration was read again, in seconds since 1970; 0 if it never was";
         let lost = "Hours of apps that were lost because the history's store was away too long";
@@ -366,7 +361,6 @@ impl Scrape {
         for (phase, outcome, runs) in &self.hooks {
             count(&mut metric, &[("phase", phase.name()), ("result", outcome.name())], *runs)?;
         }
-        drop(metric);
         let mut metric =
             encoder.encode_descriptor("build_info", "1, with the version", None, MetricType::Gauge)?;
         metric.encode_family(&[("version", env!("CARGO_PKG_VERSION"))])?.encode_gauge(&1u64)

@@ -245,7 +245,8 @@ mod tests {
         );
         let gateway = gateway_watts(&SavingsConfig::default());
         assert!(about(gateway.low, 1.441) && about(gateway.high, 3.437), "{gateway:?}");
-        let measured = SavingsConfig { gateway_watts: Some(4.0), gateways: 2, ..SavingsConfig::default() };
+        let mut measured = SavingsConfig::default();
+        (measured.gateway_watts, measured.gateways) = (Some(4.0), 2);
         assert_eq!(gateway_watts(&measured), Range::exactly(8.0));
     }
 

@@ -31,6 +31,7 @@ pub struct Query {
     /// Before this moment.
     pub until: Option<u64>,
     /// At most so many: 100 if not set, 10,000 at most.
+    #[param(maximum = 10000)]
     pub limit: Option<usize>,
     /// Only what came before this event: the last one of the page before.
     #[param(value_type = Option<String>, pattern = r"^[0-7][0-9a-f]{15}$")]

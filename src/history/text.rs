@@ -6,9 +6,6 @@ use jiff::Timestamp;
 
 use super::report::{Factor, Footprint, Money, Range, Report};
 
-/// Below this, in watt-hours or grams, an estimate says nothing.
-const TOO_SMALL: f64 = 1.0;
-
 impl Report {
     /// For people.
     pub fn text(&self) -> String {
@@ -180,15 +177,13 @@ fn energy(wh: &Range) -> String {
     range(wh, &[(1e6, "MWh"), (1e3, "kWh"), (1.0, "Wh")])
 }
 
+/// In the largest of these units that makes more than one of it. Below the smallest, an estimate says nothing.
 fn range(of: &Range, units: &[(f64, &str)]) -> String {
     let most = of.low.abs().max(of.central.abs()).max(of.high.abs());
     let Some((unit, name)) = units.iter().find(|(unit, _)| of.central.abs() >= *unit || most >= *unit * 10.0)
     else {
         return "too small to estimate".to_owned();
     };
-    if of.central.abs() < TOO_SMALL && most < 10.0 * TOO_SMALL {
-        return "too small to estimate".to_owned();
-    }
     let shown = |value: f64| figure(value / unit);
     match (shown(of.low), shown(of.central), shown(of.high)) {
         (low, central, high) if low == high => format!("\u{2248} {central} {name}"),

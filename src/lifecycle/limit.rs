@@ -67,6 +67,16 @@ impl Usage {
         self.overridden = self.is_used_up(limits, at);
     }
 
+    /// Whether the run of now was wanted against the limits.
+    pub fn is_overridden(&self) -> bool {
+        self.overridden
+    }
+
+    /// The same, to be set.
+    pub fn set_overridden(&mut self, overridden: bool) {
+        self.overridden = overridden;
+    }
+
     /// What was before this gateway began, as the history tells it.
     pub fn recall(&mut self, wakes: Vec<u64>, awake_today: Duration, now: u64) {
         self.turn_page(now);

@@ -59,6 +59,17 @@ impl Ruled {
         self.came_up.load(SeqCst)
     }
 
+    /// The run of now: when it came up, and whether against its limits.
+    pub fn run(&self) -> (u64, bool) {
+        (self.came_up(), self.usage().is_overridden())
+    }
+
+    /// It is still that run.
+    pub fn goes_on(&self, (came_up, overridden): (u64, bool)) {
+        self.comes_up(came_up);
+        self.usage().set_overridden(overridden);
+    }
+
     /// Somebody meant it to sleep, at `wall`.
     pub fn lay_down(&self, wall: u64) {
         self.laid_down.store(wall.max(1), SeqCst);

@@ -8,7 +8,10 @@ use crate::{
     app::{AppId, StopTypes, Timeouts},
     config::units,
     provider::AppInfo,
-    routing::{Ruling, rules::Source},
+    routing::{
+        Ruling,
+        rules::{self, Source},
+    },
 };
 
 /// What the configuration says of an app that was listed.
@@ -84,7 +87,7 @@ impl Choice<'_> {
             // The rules have put that down already.
             (None, Some(rules), _) => return rules,
             (None, None, Some(entry)) => (entry, format!("provider entry {}", self.entry)),
-            (None, None, None) => (default, "default".to_owned()),
+            (None, None, None) => (default, rules::DEFAULT.to_owned()),
         };
         let sources = &mut self.ruling.sources;
         sources.retain(|source| source.key != key);
@@ -150,7 +153,7 @@ mod tests {
     }
 
     fn origin(settings: &Settings, key: &str) -> String {
-        settings.ruling.origin_of(key).unwrap().to_string()
+        settings.ruling.origin_of(key).unwrap_or(rules::DEFAULT.into()).to_string()
     }
 
     #[test]

@@ -100,7 +100,7 @@ impl Lifecycle {
         }
         let meant = matches!(cause, Cause::Person { .. } | Cause::Limit { .. });
         app.begin_run(cause);
-        let began = self.clock.now();
+        let (began, run) = (self.clock.now(), (app.ruled.run(), app.progress().borrow().boots.clone()));
         if !idle.is_zero() {
             self.happened(app, Event::Idle(idle));
         }
@@ -136,6 +136,10 @@ impl Lifecycle {
         };
         // Another gateway may have had the last word.
         self.catch_up_in_order(app).await;
+        if app.state() == AppState::Awake && app.progress().borrow().boots == run.1 {
+            // Nobody has woken it: it never slept.
+            app.ruled.goes_on(run.0);
+        }
         slept
     }
 

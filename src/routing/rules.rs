@@ -331,6 +331,9 @@ pub struct WakeLimits {
     pub awake_per_day: Option<Duration>,
 }
 
+/// The origin of a value that nobody has written down.
+pub const DEFAULT: &str = "default";
+
 /// Who said what of one key.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Source {
@@ -369,9 +372,10 @@ fn add<T: Clone + PartialEq>(all: &mut Vec<T>, more: &[T]) {
 }
 
 impl Ruling {
-    /// Who has said `key`.
+    /// Who has said `key`, if anybody has: a default says nothing.
     pub fn origin_of(&self, key: &str) -> Option<Arc<str>> {
-        self.sources.iter().find(|source| source.key == key).map(|source| source.origin.clone())
+        let said = self.sources.iter().find(|source| source.key == key && &*source.origin != DEFAULT);
+        said.map(|source| source.origin.clone())
     }
 }
 

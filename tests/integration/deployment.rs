@@ -232,8 +232,11 @@ fn the_image_starts_the_program_with_words_that_it_understands() {
 /// What a platform makes up by itself.
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
+/// Variables that a platform sets by itself.
+type Given = [(&'static str, &'static str); 3];
+
 /// What each platform is told, and what it gives to the gateway by itself.
-fn manifests() -> [(&'static str, Value, [(&'static str, &'static str); 3]); 2] {
+fn manifests() -> [(&'static str, Value, Given); 2] {
     let read = |path| serde_json::from_str(&text(path)).unwrap();
     [
         (
@@ -285,7 +288,8 @@ fn on_a_platform_the_gateway_listens_where_it_is_told_and_leaves_itself_alone() 
 
 #[test]
 fn the_manifests_have_the_keys_that_their_platforms_know_and_every_variable_that_is_needed() {
-    let known: BTreeMap<&str, (&[&str], &[&str], &[&str])> = BTreeMap::from([
+    type Keys = &'static [&'static str];
+    let known: BTreeMap<&str, (Keys, Keys, Keys)> = BTreeMap::from([
         // https://devcenter.heroku.com/articles/app-json-schema
         (
             "app.json",

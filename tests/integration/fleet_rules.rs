@@ -93,9 +93,12 @@ async fn a_window_of_sleep_stops_an_app_for_all_when_nothing_is_in_flight_anywhe
     assert_eq!(pair.platform.stops("shop"), 0, "the follower has something in flight");
     drop(open);
     eventually!(pair.platform.in_flight("shop") == 0);
+    eventually!(pair.follower.app_at("cloud", "shop").in_flight() == 0);
     // Not again at once after it gave way, and long before ten minutes have passed.
     pair.clock.advance(MINUTE);
     eventually!(pair.states("shop") == [AppState::Asleep; 2]);
+    let cause = pair.leader.app_at("cloud", "shop").run().unwrap().cause;
+    assert!(matches!(cause, Cause::Schedule { .. }), "{cause}");
     assert_eq!(pair.platform.stops("shop"), 1);
     for gateway in [&pair.leader, &pair.follower] {
         assert_eq!(gateway.get("shop", "/").send().await.unwrap().status(), 503);

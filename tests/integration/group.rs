@@ -160,6 +160,8 @@ async fn a_pinned_app_keeps_its_group_awake() {
     clock.advance(30 * MINUTE);
     for _ in 0..5 {
         Sweeper(lifecycle.clone()).step();
+        // Whatever has begun has time to go on meanwhile.
+        loir.wake("other").await;
         assert_eq!(states(&loir), [AppState::Awake; 2]);
     }
     assert_eq!(lifecycle.sleep_now(&loir.app("shop-back"), somebody).await, Slept::Yes, "but a person may");

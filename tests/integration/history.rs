@@ -1,6 +1,15 @@
 //! What has happened is kept: the same story for every store, and the stores' own troubles.
 
-use std::{collections::HashSet, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use loir::{
     app::AppId,
@@ -335,7 +344,7 @@ fn away() -> Duration {
 }
 
 /// A gateway whose history is in this database serves, wakes and stops while that is hurt.
-async fn under_traffic(mut postgres: Postgres, hurt: impl AsyncFnOnce(&mut Postgres, Duration)) {
+async fn under_traffic(mut postgres: Postgres, hurt: impl AsyncFnOnce(&mut Postgres, &History)) {
     let block = format!("history: {{ url: '{}' }}", postgres.url());
     let gateway = gateway([App::named("warm"), App::named("sleepy")]).top(&block).start().await;
     gateway.wake("warm").await;
@@ -343,10 +352,10 @@ async fn under_traffic(mut postgres: Postgres, hurt: impl AsyncFnOnce(&mut Postg
     assert_eq!(history.store(), "postgres");
     eventually!(history.gap().waiting == 0);
     assert_eq!(postgres.number("SELECT count(*) FROM loir_events").await, 3);
+    let over = AtomicBool::new(false);
     let traffic = async {
-        let began = std::time::Instant::now();
         let mut rounds = 0;
-        while began.elapsed() < away() + secs(2) {
+        while !over.load(Ordering::SeqCst) {
             let answer = gateway.get("warm", "/pid").send().await.unwrap();
             assert_eq!(answer.status(), 200, "no request fails because of the history");
             gateway.wake("sleepy").await;
@@ -355,7 +364,11 @@ async fn under_traffic(mut postgres: Postgres, hurt: impl AsyncFnOnce(&mut Postg
         }
         rounds
     };
-    let (rounds, ()) = tokio::join!(traffic, hurt(&mut postgres, away()));
+    let trouble = async {
+        hurt(&mut postgres, &history).await;
+        over.store(true, Ordering::SeqCst);
+    };
+    let (rounds, ()) = tokio::join!(traffic, trouble);
     assert!(history.flush(secs(60)).await, "{}", postgres.log());
     let query = Query { app: Some("local/sleepy".into()), limit: Some(10_000), ..Query::default() };
     let answer = history.events(&query).await;
@@ -372,12 +385,18 @@ async fn under_traffic(mut postgres: Postgres, hurt: impl AsyncFnOnce(&mut Postg
     assert_eq!((wakes as usize, requests as usize), (rounds, rounds), "and each counts once");
 }
 
+/// Until the history has found out that its store is away, and for some seconds more.
+async fn some_time(history: &History) {
+    eventually!(history.gap().store_error.is_some());
+    tokio::time::sleep(away()).await;
+}
+
 #[tokio::test]
 async fn a_postgres_that_hangs_costs_no_request_and_no_event() {
     let postgres = Postgres::start().await;
-    under_traffic(postgres, async |postgres, away| {
+    under_traffic(postgres, async |postgres, history| {
         postgres.freeze();
-        tokio::time::sleep(away).await;
+        some_time(history).await;
         postgres.thaw();
     })
     .await;
@@ -386,9 +405,9 @@ async fn a_postgres_that_hangs_costs_no_request_and_no_event() {
 #[tokio::test]
 async fn a_postgres_that_is_killed_costs_no_request_and_no_event() {
     let postgres = Postgres::start().await;
-    under_traffic(postgres, async |postgres, away| {
+    under_traffic(postgres, async |postgres, history| {
         postgres.kill().await;
-        tokio::time::sleep(away).await;
+        some_time(history).await;
         postgres.restart().await;
     })
     .await;

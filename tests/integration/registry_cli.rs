@@ -393,7 +393,7 @@ async fn a_registry_that_cannot_be_reached_is_said_in_time_and_without_its_passw
 #[tokio::test(flavor = "multi_thread")]
 async fn the_records_of_a_single_gateway_are_dumped_while_it_runs_and_not_mended() {
     let folder = tempfile::tempdir().unwrap();
-    let setup = gateway([App::named("hello")]).keeps_state();
+    let setup = gateway([App::named("hello")]).keeps_state().top("history: { type: memory }");
     let program = Program::start(&setup, folder.path()).await;
     program.wake("hello").await;
     let config = folder.path().join("loir.yaml");
