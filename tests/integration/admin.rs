@@ -369,7 +369,7 @@ async fn a_wake_link_is_made_for_whoever_may_operate() {
     let (code, made) = link(OPERATE, "1d").await;
     assert_eq!(code, 201);
     let url = made["link"].as_str().unwrap();
-    assert!(url.starts_with("https://shop") && url.contains("/?loir_wake="), "{url}");
+    assert!(url.starts_with("https://shop") && url.contains(loir::credentials::LINK_PATH), "{url}");
 }
 
 #[tokio::test]
