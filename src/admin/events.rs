@@ -29,14 +29,11 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 /// So many listen at once.
 pub const LISTENERS: usize = 64;
 
-/// So many events are listed at once, at most.
+/// So many events are listed, or counted, at once, at most.
 const MOST: usize = 10_000;
 
 /// So many events that somebody has missed are sent again.
 const MISSED: usize = 1_000;
-
-/// And so many are counted.
-const COUNTED: usize = 10_000;
 
 /// Events, the newest first.
 #[derive(Serialize, Deserialize, ToSchema)]
@@ -129,7 +126,7 @@ pub async fn live(
 /// What has happened since `last`, the oldest first, and how many events before that are not sent again.
 async fn missed(side: &AdminSide, app: Option<String>, last: EventId) -> (usize, Vec<Entry>) {
     let since = Some(last.unix_millis());
-    let query = history::Query { app, since, limit: Some(COUNTED), ..history::Query::default() };
+    let query = history::Query { app, since, limit: Some(MOST), ..history::Query::default() };
     let mut found = side.history().events(&query).await.found;
     found.retain(|entry| entry.id > last);
     let left_out = found.len().saturating_sub(MISSED);
