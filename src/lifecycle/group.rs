@@ -12,7 +12,7 @@ use super::{
 use crate::{
     app::{AppId, AppState},
     config::units,
-    routing::{Groups, rules::Until},
+    routing::{Groups, Ruling, rules::Until},
 };
 
 impl Lifecycle {
@@ -35,13 +35,18 @@ impl Lifecycle {
         at: Moment,
         is_idle: impl Fn(&ManagedApp) -> bool,
     ) -> Option<AppId> {
+        // One that is never stopped is not to go on running without those that it is woken with.
+        let stays = |other: &ManagedApp| {
+            let needs = |ruling: &Ruling| ruling.dry_run && ruling.wakes_with.contains(&app.id);
+            needs(&other.settings().ruling) && !app.settings().ruling.dry_run
+        };
         let rests = |other: &ManagedApp| match (other.state(), other.verdict(at)) {
             (AppState::Waking, _) => false,
             (AppState::Asleep | AppState::Failed | AppState::Stopping, _) => true,
             // Whoever is left alone is nobody's to wait for.
             (AppState::Awake, Verdict::Nothing) => true,
             (AppState::Awake, Verdict::Stop { after, .. }) => {
-                other.cell.idle_for(at.now, after).is_ok() && is_idle(other)
+                other.cell.idle_for(at.now, after).is_ok() && is_idle(other) && !stays(other)
             }
             (AppState::Awake, Verdict::Keep(_) | Verdict::Wake) => false,
         };
@@ -89,6 +94,21 @@ impl Lifecycle {
         let first = first.filter_map(|(id, until)| Some((found(id)?, *until)));
         let waits = first.map(|(other, until)| self.comes_first(app, other, until, insists));
         try_join_all(waits).await.map(drop)
+    }
+
+    /// `app` was to sleep with its group, and somebody wants it, or it is kept from being stopped: then those that are woken with
+    /// it do not sleep either.
+    pub(super) fn wake_others(self: &Arc<Self>, app: &Arc<ManagedApp>) {
+        if app.state() != AppState::Awake {
+            return;
+        }
+        let (settings, apps) = (app.settings(), self.apps());
+        let cause = Cause::Group { app: app.id.clone() };
+        for other in settings.ruling.wakes_with.iter().filter_map(|id| apps.get(id)) {
+            if let Err(refusal) = self.rouse(other, false, &cause) {
+                log::info!("{}: goes on without {}: {}", app.id, other.id, refusal.because(other));
+            }
+        }
     }
 
     /// Returns once `other` has come as far as `until`.

@@ -84,9 +84,9 @@ impl Lifecycle {
                 progress.mark_unchanged();
                 match app.state() {
                     AppState::Stopping => {}
-                    state @ (AppState::Asleep | AppState::Failed) => {
-                        lifecycle.begin_wake(&app, state, insists, || cause.clone());
-                        return;
+                    // Its rules may say no by now: then that is it.
+                    AppState::Asleep | AppState::Failed => {
+                        return drop(lifecycle.rouse(&app, insists, &cause));
                     }
                     AppState::Waking | AppState::Awake => return,
                 }

@@ -17,8 +17,8 @@ pub struct Usage {
     before: u64,
     /// Since when it is up.
     up: Option<u64>,
-    /// It came up when its time was used up: somebody wanted it all the same.
-    overridden: bool,
+    /// The day on which it came up although its time was used up: somebody wanted it all the same.
+    overridden: Option<u64>,
 }
 
 /// Which limit is reached.
@@ -59,21 +59,21 @@ impl Usage {
         if let Some(since) = self.up.take() {
             self.before += at.saturating_sub(since.max(self.day * DAY));
         }
-        self.overridden = false;
+        self.overridden = None;
     }
 
     /// It is awake from now on: if its time was used up before, that was on purpose.
     pub fn awake(&mut self, limits: &WakeLimits, at: u64) {
-        self.overridden = self.is_used_up(limits, at);
+        self.overridden = self.is_used_up(limits, at).then_some(at / DAY);
     }
 
-    /// Whether the run of now was wanted against the limits.
-    pub fn is_overridden(&self) -> bool {
+    /// The day on which the run of now was wanted against the limits, if it was.
+    pub fn overridden(&self) -> Option<u64> {
         self.overridden
     }
 
     /// The same, to be set.
-    pub fn set_overridden(&mut self, overridden: bool) {
+    pub fn set_overridden(&mut self, overridden: Option<u64>) {
         self.overridden = overridden;
     }
 
@@ -122,7 +122,7 @@ impl Usage {
 
     /// Whether it is to sleep because its time of today is used up.
     pub fn is_over(&self, limits: &WakeLimits, now: u64) -> bool {
-        !self.overridden && self.is_used_up(limits, now)
+        self.overridden != Some(now / DAY) && self.is_used_up(limits, now)
     }
 
     /// Whether it may not be woken any more today.
@@ -200,6 +200,17 @@ mod tests {
         assert!(!usage.is_over(&limits, 7 * HOUR) && usage.is_used_up(&limits, 7 * HOUR));
         usage.down(7 * HOUR);
         assert!(usage.is_over(&limits, 7 * HOUR));
+    }
+
+    #[test]
+    fn whoever_wakes_it_on_one_day_says_nothing_of_the_next() {
+        let limits = WakeLimits { wakes_per_hour: None, awake_per_day: hours(1) };
+        let mut usage = Usage::default();
+        usage.recall(vec![], Duration::from_secs(3600), 5 * HOUR);
+        usage.up(22 * HOUR);
+        usage.awake(&limits, 22 * HOUR);
+        assert!(!usage.is_over(&limits, 24 * HOUR - 1) && !usage.is_over(&limits, 24 * HOUR));
+        assert!(usage.is_over(&limits, 25 * HOUR), "an hour of the new day");
     }
 
     #[test]

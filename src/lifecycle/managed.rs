@@ -349,6 +349,11 @@ impl ManagedApp {
         self.settings.load_full()
     }
 
+    /// The same for a request, without counting. Not to be held across an `await`.
+    pub fn glance(&self) -> Guard<Arc<Settings>> {
+        self.settings.load()
+    }
+
     /// How far its wake has come, with every change from now on.
     pub fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()

@@ -293,6 +293,17 @@ impl Waking {
         }
     }
 
+    /// Whoever asked does not wait here. What they asked for is done all the same: the stop that is under way gives way, or is
+    /// followed by the wake.
+    pub fn goes_on(mut self) {
+        // A wake that has begun needs nobody.
+        if matches!(self.app.state(), AppState::Waking | AppState::Awake) {
+            return;
+        }
+        let tasks = self.lifecycle.tasks.clone();
+        tasks.spawn(async move { drop(self.awake().await) });
+    }
+
     /// The app it waits for.
     pub fn app(&self) -> &Arc<ManagedApp> {
         &self.app

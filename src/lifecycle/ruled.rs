@@ -60,12 +60,12 @@ impl Ruled {
     }
 
     /// The run of now: when it came up, and whether against its limits.
-    pub fn run(&self) -> (u64, bool) {
-        (self.came_up(), self.usage().is_overridden())
+    pub fn run(&self) -> (u64, Option<u64>) {
+        (self.came_up(), self.usage().overridden())
     }
 
     /// It is still that run.
-    pub fn goes_on(&self, (came_up, overridden): (u64, bool)) {
+    pub fn goes_on(&self, (came_up, overridden): (u64, Option<u64>)) {
         self.comes_up(came_up);
         self.usage().set_overridden(overridden);
     }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{
     Cause, Event, Lifecycle, ManagedApp, Step, cell::NotIdle, event::moment, fail_point::fail_point,
-    lease::held_since,
+    lease::held_since, verdict::Moment,
 };
 use crate::{
     app::{AppState, AppStatus, StopTypes},
@@ -95,10 +95,18 @@ impl Lifecycle {
             return pinned;
         }
         app.wanted_elsewhere.store(false, Ordering::SeqCst);
+        // The others of its group may be on their way down already.
+        let together = matches!(cause, Cause::Idle { .. });
+        if let Some(other) = self.group_keeps(app, Moment::of(&self.clock)).filter(|_| together) {
+            return Slept::Kept(format!("{other} of its group is in use"));
+        }
         if let Err(reason) = app.begin_stop(idle) {
+            if together {
+                self.wake_others(app);
+            }
             return Slept::NotIdle(reason);
         }
-        let meant = matches!(cause, Cause::Person { .. } | Cause::Limit { .. });
+        let meant = matches!(cause, Cause::Person { .. });
         app.begin_run(cause);
         let (began, run) = (self.clock.now(), (app.ruled.run(), app.progress().borrow().boots.clone()));
         if !idle.is_zero() {
@@ -139,6 +147,9 @@ impl Lifecycle {
         if app.state() == AppState::Awake && app.progress().borrow().boots == run.1 {
             // Nobody has woken it: it never slept.
             app.ruled.goes_on(run.0);
+        }
+        if together && slept != Slept::Yes {
+            self.wake_others(app);
         }
         slept
     }

@@ -117,7 +117,10 @@ impl ManagedApp {
         let settings = self.settings();
         match self.state() {
             AppState::Awake => self.awake_verdict(&settings, at),
-            AppState::Asleep | AppState::Failed if settings.ruling.schedule.is_some() => {
+            // One that is beyond the plan would never be stopped again: only who wants it wakes it.
+            AppState::Asleep | AppState::Failed
+                if settings.ruling.schedule.is_some() && self.beyond_plan().is_none() =>
+            {
                 self.asleep_verdict(&settings, at)
             }
             _ => Verdict::Nothing,

@@ -80,7 +80,11 @@ impl Gateway {
         let looks = request.method == Method::HEAD || audience::demand(request) == Demand::Observe;
         if !looks {
             // If it is not woken now, the page that they are sent to says why. Nobody waits here.
-            drop(self.0.lifecycle.admit(app, Demand::Insist, || Cause::Person { name: BY_LINK.into() }));
+            let admission =
+                self.0.lifecycle.admit(app, Demand::Insist, || Cause::Person { name: BY_LINK.into() });
+            if let Admission::Hold(waking) = admission {
+                waking.goes_on();
+            }
         }
         Ok(HeaderValue::from_static("/"))
     }
@@ -100,7 +104,7 @@ impl Gateway {
         let right = match access {
             None => Some(permission::Right::Common),
             Some(access) => {
-                let client = forward::asker(session, &ctx.settings).0;
+                let client = forward::asking(session, &ctx.settings);
                 let (credentials, now) = (&self.0.credentials, self.0.clock.now());
                 permission::right(&access, request, client, credentials, now)
             }
@@ -113,7 +117,11 @@ impl Gateway {
                 Err(Problem::new(403, "The app's schedule keeps it asleep, whoever asks."))
             }
             // The page that they are sent to says how it goes on.
-            _ => Ok(back(request)),
+            Admission::Hold(waking) => {
+                waking.goes_on();
+                Ok(back(request))
+            }
+            Admission::Forward(_) | Admission::Refuse(_) => Ok(back(request)),
         }
     }
 }

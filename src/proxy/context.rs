@@ -74,11 +74,17 @@ impl RequestContext {
 
     /// Its name: a trusted proxy's, or a new one, made when first needed.
     pub fn request_id(&mut self, session: &Session) -> &RequestId {
-        self.request_id.get_or_insert_with(|| {
+        self.named(session).0
+    }
+
+    /// The same, and the settings.
+    pub fn named(&mut self, session: &Session) -> (&RequestId, &Server) {
+        let id = self.request_id.get_or_insert_with(|| {
             let trusted = Client::of(session, &self.settings).trusted;
             let given = trusted.then(|| RequestId::given(&session.req_header().headers)).flatten();
             given.unwrap_or_else(RequestId::new)
-        })
+        });
+        (id, &self.settings)
     }
 }
 

@@ -86,10 +86,13 @@ pub fn is_trusted(client: IpAddr, server: &Server) -> bool {
 
 /// Who asks, and with what.
 pub fn asker(session: &Session, server: &Server) -> (Option<IpAddr>, Arc<str>) {
-    let headers = &session.req_header().headers;
-    let client = client(session).map(|client| real_client(client.ip(), headers, server));
-    let agent = headers.get(header::USER_AGENT).map_or(&[][..], |agent| agent.as_bytes());
-    (client, agent_of(agent))
+    let agent = session.req_header().headers.get(header::USER_AGENT);
+    (asking(session, server), agent_of(agent.map_or(&[][..], |agent| agent.as_bytes())))
+}
+
+/// Who asks.
+pub fn asking(session: &Session, server: &Server) -> Option<IpAddr> {
+    client(session).map(|client| real_client(client.ip(), &session.req_header().headers, server))
 }
 
 /// Who really asks: the last address in `X-Forwarded-For` that is not a trusted proxy, read from the right, since

@@ -453,16 +453,15 @@ impl Gateway {
             routes.find(host.as_str()).ok_or(Problem::new(404, "No app here has this host name."))?;
         let app = replicas.choose(&self.0.clock);
         ctx.met = Some(app.state());
-        let asker = || forward::asker(session, &ctx.settings);
-        let settings = app.settings();
+        let settings = app.glance();
         let mut demand = audience::demand(request);
         if let Some(no_wake) = &settings.ruling.no_wake
-            && permission::wakes_nothing(no_wake, request, || asker().0)
+            && permission::wakes_nothing(no_wake, request, || forward::asking(session, &ctx.settings))
         {
             demand = Demand::Observe;
         }
         if demand != Demand::Observe {
-            app.traffic().asked(self.0.clock.now(), asker);
+            app.traffic().asked(self.0.clock.now(), || forward::asker(session, &ctx.settings));
         }
         match &settings.ruling.access {
             Some(access) if demand == Demand::Wake => Ok(self.admit_some(session, ctx, app, access, demand)),
@@ -483,7 +482,7 @@ impl Gateway {
         if !matches!(&admission, Admission::Refuse(Refused { reason: Refusal::Resting(_), .. })) {
             return admission;
         }
-        let client = forward::asker(session, &ctx.settings).0;
+        let client = forward::asking(session, &ctx.settings);
         let (credentials, now) = (&self.0.credentials, self.0.clock.now());
         match permission::right(access, session.req_header(), client, credentials, now) {
             Some(right) => self.admit_to(session, ctx, app, demand, right),
@@ -499,11 +498,11 @@ impl Gateway {
         demand: Demand,
         right: permission::Right,
     ) -> Admission {
-        let id = ctx.request_id(session).clone();
+        let (id, settings) = ctx.named(session);
         self.0.lifecycle.admit(app, demand, || match &right {
             permission::Right::Token(name) => Cause::Person { name: name.clone() },
             permission::Right::Common => {
-                let (client, agent) = forward::asker(session, &ctx.settings);
+                let (client, agent) = forward::asker(session, settings);
                 Cause::Request { id: id.as_str().into(), client, agent }
             }
         })

@@ -5,7 +5,6 @@
 use http::{HeaderMap, HeaderValue};
 
 /// A request's id: a trusted proxy's, or one of ours.
-#[derive(Clone)]
 pub enum RequestId {
     /// 32 hexadecimal digits, unique but not secret.
     Ours([u8; 32]),

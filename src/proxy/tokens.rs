@@ -1,6 +1,9 @@
 //! Tokens of the admin side are nobody else's: whatever header a client puts one into, the app does not get it.
 
+use std::sync::LazyLock;
+
 use http::{HeaderValue, header::HeaderName};
+use memchr::memmem::Finder;
 use pingora_core::Result;
 use pingora_http::RequestHeader;
 
@@ -9,8 +12,11 @@ use crate::credentials::{Credentials, TOKEN_LENGTH, TOKEN_PREFIX};
 /// The field that carries a token for the gateway itself. Never passed on.
 pub const TOKEN: HeaderName = HeaderName::from_static("x-loir-token");
 
-/// Takes out every field that holds a token which somebody has: as `Bearer TOKEN`, alone, or anywhere in a value if it was made by
-/// `loir token new`.
+/// Looks for one of ours: in every long value of every request.
+static PREFIX: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(TOKEN_PREFIX));
+
+/// Takes out every field that holds a token which somebody has: as `Authorization: Bearer TOKEN`, or anywhere in any value if it was
+/// made by `loir token new`.
 pub fn withhold(request: &mut RequestHeader, credentials: &Credentials) -> Result<()> {
     request.remove_header(&TOKEN);
     if !credentials.has_any() {
@@ -35,15 +41,14 @@ fn holds(value: &HeaderValue, name: &HeaderName, credentials: &Credentials) -> b
     if *name == http::header::AUTHORIZATION {
         let token =
             bytes.iter().position(|&byte| byte == b' ').map_or(bytes, |space| bytes[space..].trim_ascii());
-        return known(token);
+        if known(token) {
+            return true;
+        }
     }
     // Where one of ours may stand among other things, as in a cookie.
     let mut rest = bytes;
     while rest.len() >= TOKEN_LENGTH {
-        let Some(at) = rest.windows(TOKEN_PREFIX.len()).position(|part| part == TOKEN_PREFIX.as_bytes())
-        else {
-            return false;
-        };
+        let Some(at) = PREFIX.find(rest) else { return false };
         rest = &rest[at..];
         if rest.get(..TOKEN_LENGTH).is_some_and(known) {
             return true;
@@ -78,6 +83,7 @@ mod tests {
         for (name, value, stays) in [
             ("authorization", format!("Bearer {ours}"), false),
             ("authorization", format!("bearer  {own}"), false),
+            ("authorization", format!("Token token=\"{ours}\""), false),
             ("authorization", "Bearer somebody-elses".to_owned(), true),
             ("authorization", format!("Bearer {nobodys}"), true),
             ("x-loir-token", "anything".to_owned(), false),

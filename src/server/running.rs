@@ -108,7 +108,7 @@ impl Running {
     /// Puts a gateway together and starts it. Everything that can fail fails here, before a client is accepted.
     pub async fn start(listener: TcpListener, plan: Plan, gear: Gear) -> Result<Self, StartError> {
         pingora_core::tls::install_default_crypto_provider();
-        let address = listener.local_addr()?;
+        let (address, began) = (listener.local_addr()?, gear.clock.unix_millis());
         let shown = plan.show().unwrap_or_default();
         let admin_listener = admin::bind(&plan.config.admin).map_err(StartError::Admin)?;
         let Plan { config, registry: options, providers: entries, .. } = plan;
@@ -222,9 +222,8 @@ impl Running {
         running.services.push(tokio::spawn(async move { addresses.refresh_addresses().await }));
         running.services.push(tokio::spawn(listen_to_providers(lifecycle.clone(), happened)));
         running.services.push(tokio::spawn(lifecycle.clone().tell_what_is_used()));
-        let recalled =
-            usage::recall(lifecycle.clone(), history.clone(), running.gateway.clock().unix_millis());
-        running.services.push(tokio::spawn(recalled));
+        let (counted, known) = (lifecycle.clone(), history.clone());
+        running.services.push(tokio::spawn(async move { usage::recall(&counted, &known, began).await }));
         running.services.push(tokio::spawn(history.watch()));
         let (sweeper, seen) = (Sweeper(lifecycle), watch.clone());
         running.services.push(tokio::spawn(async move { sweeper.start(seen).await }));

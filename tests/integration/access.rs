@@ -206,3 +206,21 @@ async fn whoever_may_not_wake_an_app_follows_a_wake_that_somebody_else_has_begun
     assert!(answer.text().await.unwrap().contains("is waking up"));
     assert_eq!(loir.times("hello", "start"), 1);
 }
+
+#[tokio::test]
+async fn a_link_that_meets_a_stop_has_it_given_up() {
+    let clock = Clock::manual();
+    let hook = "hooks:\n  - { on: before_stop, command: [/bin/sleep, '1000'], timeout: 1h }";
+    let rules = format!("{ADMIN}\n{hook}\nrules:\n  - match: hello\n    access: {{ wake: link }}");
+    let loir = gateway([App::named("hello")]).top(&rules).clock(&clock).start().await;
+    let good = link("hello", &clock, HOUR);
+    send(loir.visit("hello", &good)).await;
+    let app = loir.app("hello");
+    eventually!(app.state() == AppState::Awake);
+    let (lifecycle, stopped) = (loir.running.lifecycle().clone(), app.clone());
+    let stop = tokio::spawn(async move { lifecycle.sleep(&stopped, Duration::ZERO).await });
+    eventually!(app.state() == AppState::Stopping);
+    assert_eq!(send(loir.visit("hello", &good)).await.status(), 303);
+    eventually!(app.state() == AppState::Awake);
+    assert_ne!(stop.await.unwrap(), loir::lifecycle::Slept::Yes);
+}

@@ -168,3 +168,41 @@ async fn a_pinned_app_keeps_its_group_awake() {
     clock.advance(30 * MINUTE);
     eventually!(states(&loir) == [AppState::Asleep; 2]);
 }
+
+/// A front that is kept awake would have nothing behind it.
+#[tokio::test]
+async fn an_app_that_is_kept_from_sleeping_keeps_those_that_are_woken_with_it() {
+    let clock = Clock::manual();
+    let veto = "hooks:\n  - { on: before_stop, match: shop-front, command: [/bin/false] }";
+    let apps = [front().with("idle_timeout: 1m"), back().with("idle_timeout: 1m")];
+    let rules = format!("{veto}\nrules:\n  - match: shop-front\n    wakes_with: [shop-back]");
+    let loir = gateway(apps).top(&rules).clock(&clock).start().await;
+    loir.wake("shop-front").await;
+    eventually!(states(&loir) == [AppState::Awake; 2]);
+    eventually!(loir.app("shop-front").in_flight() == 0);
+    clock.advance(MINUTE);
+    eventually!(
+        loir.times("shop-back", "term") == 1 || loir.app("shop-front").last_activity() == clock.now()
+    );
+    eventually!(states(&loir) == [AppState::Awake; 2]);
+    assert_eq!(loir.times("shop-front", "term"), 0);
+}
+
+#[tokio::test]
+async fn an_app_that_is_never_stopped_is_not_left_without_those_that_are_woken_with_it() {
+    let clock = Clock::manual();
+    let apps = [front().with("idle_timeout: 1m"), back().with("idle_timeout: 1m")];
+    let rules = "rules:\n  - match: shop-front\n    wakes_with: [shop-back]\n    dry_run: true";
+    let loir = gateway(apps).top(rules).clock(&clock).start().await;
+    loir.wake("shop-front").await;
+    eventually!(states(&loir) == [AppState::Awake; 2]);
+    eventually!(loir.app("shop-front").in_flight() == 0);
+    clock.advance(5 * MINUTE);
+    let lifecycle = loir.running.lifecycle().clone();
+    for _ in 0..5 {
+        Sweeper(lifecycle.clone()).step();
+        assert_eq!(states(&loir), [AppState::Awake; 2]);
+    }
+    let kept_by = Reason::Group { app: AppId::new("local", "shop-front") };
+    assert!(lifecycle.outlook(&loir.app("shop-back")).awake_because.contains(&kept_by));
+}

@@ -114,19 +114,44 @@ async fn an_app_whose_time_of_today_is_used_up_sleeps_at_once_and_until_midnight
 }
 
 #[tokio::test]
-async fn a_gateway_that_begins_anew_knows_from_the_history_how_often_an_app_was_woken() {
-    let (clock, folder) = (morning(), std::sync::Arc::new(tempfile::tempdir().unwrap()));
-    let setup = || {
-        let rules = "rules:\n  - match: hello\n    limits: { wakes_per_hour: 1 }";
-        gateway([App::named("hello")]).top(rules).keeps_state().clock(&clock)
+async fn what_was_before_a_restart_counts() {
+    let clock = morning();
+    let folder = std::sync::Arc::new(tempfile::tempdir().unwrap());
+    let start = || {
+        let app = App::named("hello").with("idle_timeout: 1h");
+        let rules = "rules:\n  - match: hello\n    limits: { wakes_per_hour: 1, awake_hours_per_day: 2 }\nhistory: { type: sqlite }";
+        gateway([app]).top(rules).keeps_state().clock(&clock).start_in(folder.clone())
     };
-    let first = setup().start_in(folder.clone()).await;
-    first.wake("hello").await;
-    first.running.end().await;
+    let loir = start().await;
+    loir.wake("hello").await;
     clock.advance(20 * MINUTE);
-    let second = setup().start_in(folder).await;
-    let woken = || second.running.lifecycle().outlook(&second.app("hello")).wakes_this_hour;
-    eventually!(woken() == 1);
-    assert_eq!(refused(&second).await, 40 * 60);
-    assert_eq!(second.times("hello", "start"), 1);
+    loir.put_to_sleep("hello").await;
+    clock.advance(10 * MINUTE);
+    loir.running.end().await;
+    clock.advance(MINUTE);
+    let loir = start().await;
+    let outlook = || loir.running.lifecycle().outlook(&loir.app("hello"));
+    eventually!(outlook().wakes_this_hour == 1);
+    assert_eq!(outlook().awake_seconds_today, 20 * 60);
+    assert_eq!(refused(&loir).await, 29 * 60);
+}
+
+/// The limit is of the day; a window that goes on does not make it one of the window.
+#[tokio::test]
+async fn an_app_that_is_kept_warm_is_woken_again_when_its_next_day_begins() {
+    let clock = morning();
+    let app = App::named("hello").with("idle_timeout: 10m");
+    let rules = "rules:\n  - match: hello\n    limits: { awake_hours_per_day: 2 }\n    schedule: { days: daily, state: awake }";
+    let loir = gateway([app]).top(rules).clock(&clock).start().await;
+    let (lifecycle, app) = (loir.running.lifecycle().clone(), loir.app("hello"));
+    eventually!(app.state() == AppState::Awake);
+    clock.advance(2 * HOUR);
+    eventually!(app.state() == AppState::Asleep);
+    clock.advance(15 * HOUR);
+    for _ in 0..5 {
+        Sweeper(lifecycle.clone()).step();
+        assert_eq!(app.state(), AppState::Asleep, "until midnight");
+    }
+    clock.advance(HOUR);
+    eventually!(app.state() == AppState::Awake);
 }

@@ -2,7 +2,13 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use loir::{app::AppState, clock::Clock, config::Environment, lifecycle::Slept, server};
+use loir::{
+    app::AppState,
+    clock::Clock,
+    config::Environment,
+    lifecycle::{Slept, Sweeper},
+    server,
+};
 use reqwest::{RequestBuilder, Response};
 use serde_json::Value;
 
@@ -218,6 +224,18 @@ async fn apps_beyond_the_plan_are_proxied_and_not_stopped_and_one_that_sleeps_is
     }
     for app in ["a", "b", "c", "d"] {
         assert_eq!(send(loir.get(app, "/pid")).await.status(), 200, "{app}: nobody is cut off");
+    }
+}
+
+/// Nobody would stop it again.
+#[tokio::test]
+async fn an_app_beyond_the_plan_is_not_woken_by_its_schedule() {
+    let rules = "plan: { apps: 1 }\nrules:\n  - match: '*'\n    schedule: { days: daily, state: awake }";
+    let loir = gateway(["a", "b"].map(App::named)).top(rules).clock(&Clock::manual()).start().await;
+    eventually!(loir.app("a").state() == AppState::Awake);
+    for _ in 0..5 {
+        Sweeper(loir.running.lifecycle().clone()).step();
+        assert_eq!(loir.app("b").state(), AppState::Asleep);
     }
 }
 

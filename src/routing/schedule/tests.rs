@@ -50,6 +50,16 @@ fn spells(schedule: &Schedule, from: u64, to: u64) -> Vec<(u64, u64)> {
 }
 
 #[test]
+fn a_weekly_window_that_is_not_there_once_is_there_a_week_later() {
+    // In the night of 29 March, the clock in Paris is put forward over it.
+    let schedule = Schedule::new(vec![part("sun", "02:00", "03:00", PARIS, Standing::Awake)]);
+    let before = paris("2026-03-22T03:30");
+    assert_eq!(schedule.standing(before), Standing::Free);
+    assert_eq!(schedule.next(before), Some((paris("2026-04-05T02:00"), Standing::Awake)));
+    assert_eq!(schedule.standing(paris("2026-04-05T02:30")), Standing::Awake);
+}
+
+#[test]
 fn office_hours_are_kept_awake_and_weekends_are_free() {
     let schedule = Schedule::new(vec![part("mon-fri", "08:00", "19:00", PARIS, Standing::Awake)]);
     let friday = paris("2026-11-20T18:59");

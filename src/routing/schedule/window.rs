@@ -83,7 +83,8 @@ impl Window {
         match &self.when {
             When::Part { .. } => {
                 let today = shown(&self.zone, at)?;
-                let days = (0..=8).filter_map(|more| today.checked_add(jiff::Span::new().days(more)).ok());
+                // Two weeks: a part of one day of the week may not be there where the clock is put forward.
+                let days = (0..=15).filter_map(|more| today.checked_add(jiff::Span::new().days(more)).ok());
                 let mut begins = days.filter_map(|day| self.part_of(day)).map(|(from, _)| from);
                 begins.find(|from| *from > at)
             }
