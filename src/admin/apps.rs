@@ -44,6 +44,9 @@ pub struct App {
     /// Why it is neither woken nor stopped, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_alone: Option<String>,
+    /// Why the plan has no place for it, if so: it is proxied, and never stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beyond_plan: Option<String>,
     /// What its latest failed start is found under in the log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
@@ -106,6 +109,7 @@ impl App {
             idle_timeout: millis(settings.timeouts.idle),
             boot: progress.boots.last().copied().map(millis),
             left_alone: app.left_alone().map(|reason| reason.to_string()),
+            beyond_plan: app.beyond_plan().map(|reason| reason.to_string()),
             failure: progress.failure.map(|failure| failure.reference.to_string()),
             pinned_until: outlook.pinned_until,
             sleeps_in: outlook.sleeps_in,

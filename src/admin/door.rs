@@ -7,7 +7,7 @@ use std::{
 
 use axum::{
     extract::{ConnectInfo, FromRequestParts, Request, State, connect_info::Connected},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts, uri::Authority},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header, request::Parts, uri::Authority},
     middleware::Next,
     response::{IntoResponse, Response},
     serve::IncomingStream,
@@ -46,8 +46,8 @@ pub struct Person {
     scope: Scope,
 }
 
-/// What a proxy adds. Whoever connects through one is not on this machine, whatever the connection says.
-const OF_PROXIES: [&str; 4] = ["x-forwarded-for", "forwarded", "x-real-ip", "via"];
+/// What a proxy adds, beside `X-Forwarded-*`. Whoever connects through one is not on this machine, whatever the connection says.
+const OF_PROXIES: [&str; 3] = ["forwarded", "x-real-ip", "via"];
 
 /// Lets a request in, with the [`Person`] who asks, or not.
 pub async fn guard(
@@ -56,16 +56,15 @@ pub async fn guard(
     next: Next,
 ) -> Response {
     let peer = request.extensions().get::<ConnectInfo<Peer>>().map(|info| info.0.0);
-    let mut response =
-        match admit(&side, door, peer, request.headers(), request.uri().authority(), request.uri().path()) {
-            Ok(person) => {
-                if let Some(person) = person {
-                    request.extensions_mut().insert(person);
-                }
-                next.run(request).await
+    let mut response = match admit(&side, door, peer, &request) {
+        Ok(person) => {
+            if let Some(person) = person {
+                request.extensions_mut().insert(person);
             }
-            Err(problem) => problem.into_response(),
-        };
+            next.run(request).await
+        }
+        Err(problem) => problem.into_response(),
+    };
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -77,10 +76,9 @@ fn admit(
     side: &AdminSide,
     door: Door,
     peer: Option<SocketAddr>,
-    headers: &HeaderMap,
-    authority: Option<&Authority>,
-    path: &str,
+    request: &Request,
 ) -> Result<Option<Person>, Problem> {
+    let (headers, authority, path) = (request.headers(), request.uri().authority(), request.uri().path());
     let host =
         headers.get(header::HOST).and_then(|host| host.to_str().ok()).or(authority.map(Authority::as_str));
     if is_of_another_site(headers, host) {
@@ -113,7 +111,9 @@ fn admit(
         Door::Own if side.credentials().are_configured() => {
             "a token is needed: `Authorization: Bearer TOKEN`"
         }
-        Door::Own if !is_direct(peer, headers) => "without a token, only this machine itself is answered",
+        Door::Own if !is_direct(peer, request.version(), headers) => {
+            "without a token, only this machine itself is answered"
+        }
         Door::Own if !host.is_some_and(is_local) => {
             // A page whose name leads to 127.0.0.1 all of a sudden is still a page of somebody else.
             "without a token, the host must be localhost or a loopback address"
@@ -126,9 +126,12 @@ fn admit(
     }
 }
 
-/// Whether nothing stands between us and a peer on this machine.
-fn is_direct(peer: IpAddr, headers: &HeaderMap) -> bool {
-    peer.is_loopback() && !OF_PROXIES.iter().any(|name| headers.contains_key(*name))
+/// Whether nothing stands between us and a peer on this machine, as far as that can be known. Nobody but a proxy speaks HTTP/1.0:
+/// nginx, which adds no header by itself and puts our own address into `Host`.
+fn is_direct(peer: IpAddr, version: Version, headers: &HeaderMap) -> bool {
+    let is_of_a_proxy =
+        |name: &HeaderName| name.as_str().starts_with("x-forwarded-") || OF_PROXIES.contains(&name.as_str());
+    peer.is_loopback() && version >= Version::HTTP_11 && !headers.keys().any(is_of_a_proxy)
 }
 
 /// Whether this is what one calls one's own machine, with or without a port.
@@ -254,14 +257,15 @@ mod tests {
     #[test]
     fn whoever_comes_through_a_proxy_is_not_on_this_machine() {
         let local = "127.0.0.1".parse().unwrap();
-        assert!(is_direct(local, &HeaderMap::new()));
-        assert!(!is_direct("192.0.2.1".parse().unwrap(), &HeaderMap::new()));
-        for name in OF_PROXIES {
+        assert!(is_direct(local, Version::HTTP_11, &HeaderMap::new()));
+        assert!(!is_direct(local, Version::HTTP_10, &HeaderMap::new()));
+        assert!(!is_direct("192.0.2.1".parse().unwrap(), Version::HTTP_11, &HeaderMap::new()));
+        for name in OF_PROXIES.into_iter().chain(["x-forwarded-for", "x-forwarded-host"]) {
             let headers = HeaderMap::from_iter([(
                 HeaderName::from_static(name),
                 HeaderValue::from_static("127.0.0.1"),
             )]);
-            assert!(!is_direct(local, &headers), "{name}");
+            assert!(!is_direct(local, Version::HTTP_11, &headers), "{name}");
         }
     }
 }

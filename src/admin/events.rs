@@ -1,6 +1,6 @@
 //! `/v1/events`: what has happened, and what happens.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{collections::HashSet, convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -29,7 +29,7 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 /// So many listen at once.
 pub const LISTENERS: usize = 64;
 
-/// So many events are listed at once, at most.
+/// So many events are listed, or counted, at once, at most.
 const MOST: usize = 10_000;
 
 /// So many events that somebody has missed are sent again.
@@ -75,7 +75,8 @@ pub struct Which {
 }
 
 /// What happens, from now on, as server-sent events: `id` is the event's, `event` its name, `data` the same JSON as in a list.
-/// `Last-Event-ID` says which was the last that was seen: those since then come first. `event: missed` says how many were not sent.
+/// `Last-Event-ID` says which was the last that was seen: those since then come first. `event: missed` says how many were not sent
+/// (9,000 stands for as many or more).
 #[utoipa::path(get, path = "/v1/events/live", tag = "history", params(
     Which,
     ("Last-Event-ID" = Option<String>, Header, description = "the `id` of the last event that was seen"),
@@ -101,18 +102,19 @@ pub async fn live(
     // First listen, then look: nothing falls between.
     let live = side.history().live();
     let pattern = which.app.as_deref().map(Pattern::new);
-    let missed = match last {
-        None => Vec::new(),
+    let (left_out, missed) = match last {
+        None => (0, Vec::new()),
         Some(last) => missed(&side, which.app, last).await,
     };
     let listening = Listening {
         live,
         pattern,
-        last: missed.last().map(|entry| entry.id).or(last),
+        sent: missed.iter().map(|entry| entry.id).collect(),
         shutdown: side.0.parts.shutdown.clone(),
         _place: place,
     };
-    let since = stream::iter(missed.iter().map(event).collect::<Vec<_>>());
+    let left_out = (left_out > 0).then(|| not_sent(left_out as u64));
+    let since = stream::iter(left_out.into_iter().chain(missed.iter().map(event)).collect::<Vec<_>>());
     let from_now =
         stream::unfold(listening, |mut listening| async move { Some((listening.next().await?, listening)) });
     // So that whoever listens knows at once that it does.
@@ -121,20 +123,23 @@ pub async fn live(
     Ok(sse::Sse::new(all).keep_alive(sse::KeepAlive::new().interval(HEARTBEAT).text("heartbeat")))
 }
 
-/// What has happened since `last`, the oldest first.
-async fn missed(side: &AdminSide, app: Option<String>, last: EventId) -> Vec<Entry> {
-    let query = history::Query { app, limit: Some(MISSED), ..history::Query::default() };
+/// What has happened since `last`, the oldest first, and how many events before that are not sent again.
+async fn missed(side: &AdminSide, app: Option<String>, last: EventId) -> (usize, Vec<Entry>) {
+    let since = Some(last.unix_millis());
+    let query = history::Query { app, since, limit: Some(MOST), ..history::Query::default() };
     let mut found = side.history().events(&query).await.found;
     found.retain(|entry| entry.id > last);
+    let left_out = found.len().saturating_sub(MISSED);
+    found.truncate(MISSED);
     found.reverse();
-    found
+    (left_out, found)
 }
 
 struct Listening {
     live: broadcast::Receiver<Arc<Entry>>,
     pattern: Option<Pattern>,
-    /// Nothing up to this one is sent again.
-    last: Option<EventId>,
+    /// These are not sent again. Not all up to the last of them: that may be of another gateway, whose clock is ahead of ours.
+    sent: HashSet<EventId>,
     shutdown: watch::Receiver<bool>,
     _place: OwnedSemaphorePermit,
 }
@@ -149,18 +154,23 @@ impl Listening {
             };
             match heard {
                 Ok(entry) => {
-                    let is_new = self.last.is_none_or(|last| entry.id > last);
-                    if is_new && self.pattern.as_ref().is_none_or(|pattern| pattern.fits(&entry.app)) {
+                    if !self.sent.contains(&entry.id)
+                        && self.pattern.as_ref().is_none_or(|pattern| pattern.fits(&entry.app))
+                    {
                         return Some(event(&entry));
                     }
                 }
                 Err(broadcast::error::RecvError::Lagged(missed)) => {
-                    return Some(sse::Event::default().event("missed").data(missed.to_string()));
+                    return Some(not_sent(missed));
                 }
                 Err(broadcast::error::RecvError::Closed) => return None,
             }
         }
     }
+}
+
+fn not_sent(events: u64) -> sse::Event {
+    sse::Event::default().event("missed").data(events.to_string())
 }
 
 fn event(entry: &Entry) -> sse::Event {

@@ -30,6 +30,7 @@ use crate::{
     app::{AppId, AppState},
     config::admin::PerApp,
     history::Gap,
+    hooks::{Outcome, Phase},
     lifecycle::traffic::{self, Counts},
 };
 
@@ -92,10 +93,15 @@ struct Scrape {
     tells_apart: bool,
     states: [u64; STATES.len()],
     held: usize,
+    left_alone: u64,
+    beyond_plan: u64,
+    hooks: Vec<(Phase, Outcome, u64)>,
     reload_fine: bool,
     reloaded_at: u64,
     sees_registry: bool,
     gap: Gap,
+    calls: Vec<(String, &'static str, u16, u64)>,
+    hooks_running: usize,
     listeners: usize,
     open_files: Option<u64>,
 }
@@ -169,10 +175,15 @@ impl Scrape {
             tells_apart,
             states,
             held: lifecycle.held(),
+            left_alone: all.values().filter(|app| app.is_left_alone()).count() as u64,
+            beyond_plan: all.values().filter(|app| app.beyond_plan().is_some()).count() as u64,
+            hooks: side.0.parts.hooks.counts().all().collect(),
             reload_fine: side.0.metrics.is_fine(),
             reloaded_at: side.0.metrics.at.load(Relaxed),
             sees_registry: lifecycle.fleet().is_none_or(|fleet| fleet.sees()),
             gap: side.history().gap(),
+            calls: side.0.parts.calls.all(),
+            hooks_running: side.0.parts.hooks.running(),
             listeners: super::events::LISTENERS - side.0.listeners.available_permits(),
             open_files: std::fs::read_dir("/proc/self/fd").ok().map(|files| files.count() as u64),
         }
@@ -315,6 +326,12 @@ impl Scrape {
         let lost = "Hours of apps that were lost because the history's store was away too long";
         for (name, help, value) in [
             ("requests_held", "Requests that wait for an app now", self.held as u64),
+            ("apps_left_alone", "How many apps are neither woken nor stopped", self.left_alone),
+            (
+                "apps_beyond_plan",
+                "How many apps are not stopped because the plan has no more room",
+                self.beyond_plan,
+            ),
             ("config_last_reload_successful", reload, u64::from(self.reload_fine)),
             ("config_last_reload_success_timestamp_seconds", reloaded, self.reloaded_at / 1000),
             ("registry_reachable", "Whether the registry can be used", u64::from(self.sees_registry)),
@@ -324,6 +341,7 @@ impl Scrape {
                 "Whether the history's store can be used",
                 u64::from(self.gap.since.is_none()),
             ),
+            ("hooks_running", "Commands of hooks that run now", self.hooks_running as u64),
             ("event_listeners", "Who listens to events at the admin side", self.listeners as u64),
         ] {
             encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)?;
@@ -342,6 +360,21 @@ impl Scrape {
         ] {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             metric.encode_counter::<NoLabelSet, u64, u64>(&value, None)?;
+        }
+        let help = "Calls to providers, by the type of provider, what for, and the status of the answer, none if there was no answer";
+        let mut metric = encoder.encode_descriptor("provider_requests", help, None, MetricType::Counter)?;
+        for (kind, purpose, status, calls) in &self.calls {
+            let code = if *status == 0 { "none".to_owned() } else { status.to_string() };
+            count(
+                &mut metric,
+                &[("provider", kind.as_str()), ("op", purpose), ("code", code.as_str())],
+                *calls,
+            )?;
+        }
+        let help = "Hooks that were run, by when and by what has come of it";
+        let mut metric = encoder.encode_descriptor("hook_runs", help, None, MetricType::Counter)?;
+        for (phase, outcome, runs) in &self.hooks {
+            count(&mut metric, &[("phase", phase.name()), ("result", outcome.name())], *runs)?;
         }
         let mut metric =
             encoder.encode_descriptor("build_info", "1, with the version", None, MetricType::Gauge)?;

@@ -49,7 +49,10 @@ use counters::Counters;
 use door::{Door, Peer};
 use listener::Bounded;
 
-use crate::{clock::Clock, config, credentials::Credentials, history::History, lifecycle::Lifecycle};
+use crate::{
+    clock::Clock, config, credentials::Credentials, history::History, hooks::Hooks, lifecycle::Lifecycle,
+    provider::Calls,
+};
 
 /// No request has more to say.
 const LONGEST_BODY: usize = 64 << 10;
@@ -78,6 +81,10 @@ pub struct Parts {
     pub history: History,
     /// What was counted of events.
     pub counters: Arc<Counters>,
+    /// What was counted of calls to providers.
+    pub calls: Arc<Calls>,
+    /// What is done around starts and stops.
+    pub hooks: Hooks,
     /// Whoever reads the configuration again, when it is asked for.
     pub reloads: mpsc::Sender<Reload>,
     /// Turns true when the gateway ends.

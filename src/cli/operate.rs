@@ -66,7 +66,9 @@ fn table(apps: &[Value]) -> String {
             (None, Some(left)) => lasting(left),
             (None, None) => "-".to_owned(),
         };
-        let host = app["hosts"][0].as_str().unwrap_or("-").to_owned();
+        // The shortest is what people type.
+        let hosts = app["hosts"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let host = hosts.min_by_key(|host| host.len()).unwrap_or("-").to_owned();
         let requests = app["requests"].as_u64().unwrap_or(0).to_string();
         table.row([text("id"), text("state"), ago(app["since"].as_u64()), requests, sleeps, host]);
     }

@@ -267,8 +267,8 @@ fn send(
     let retries = hook.retries.as_ref().map_or(RETRIES, |retries| retries.value);
     let mut shown = json!({ "retries": retries, "backoff": units::duration(backoff) });
     // The path of such an address is a secret as a rule, and so is what stands in for a variable.
-    let is_variable = url.written.starts_with("${") && !url.written.contains(':');
-    shown[key] = if is_variable { url.written.clone() } else { format!("{host}/***") }.into();
+    shown[key] =
+        if is_one_variable(&url.written) { url.written.clone() } else { format!("{host}/***") }.into();
     if let Some(preset) = preset {
         shown["preset"] = json!(preset);
     }
@@ -279,6 +279,12 @@ fn send(
     Some((Action::Webhook { url: url.value.clone(), preset, secret, retries, backoff }, shown))
 }
 
+/// Whether nothing is written but `${NAME}`: without a default, and without a path behind it that would be a secret.
+fn is_one_variable(written: &str) -> bool {
+    let name = written.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
+    name.is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'))
+}
+
 /// Scheme and host of an address, without user and password.
 fn host(url: &str) -> Option<String> {
     let uri: Uri = url.parse().ok()?;
@@ -286,4 +292,22 @@ fn host(url: &str) -> Option<String> {
     let host = uri.host().filter(|host| !host.is_empty())?;
     let port = uri.port().map(|port| format!(":{port}")).unwrap_or_default();
     Some(format!("{scheme}://{host}{port}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_as_it_is_written_only_if_nothing_but_a_variable_is() {
+        assert!(is_one_variable("${SLACK_URL}"));
+        for written in [
+            "${HOST}/services/T0/B0/hunter2",
+            "${HOST}/${hunter2}",
+            "${URL:-https://x.test/hunter2}",
+            "https://x.test/${NAME}",
+        ] {
+            assert!(!is_one_variable(written), "{written}");
+        }
+    }
 }

@@ -132,18 +132,39 @@ pub(super) fn in_lines(text: &str) -> Vec<Range<usize>> {
     found
 }
 
-/// The bytes of `user:password` in every URL of the text.
+/// The bytes of `user:password` in every URL of the text, and of what follows `password=` in its query, where PostgreSQL takes one
+/// as well.
 pub(super) fn in_urls(text: &str) -> Vec<Range<usize>> {
-    text.match_indices("://")
-        .filter_map(|(at, mark)| {
-            let from = at + mark.len();
-            let authority = text[from..].split(|c: char| c.is_whitespace() || "/?#\"'".contains(c)).next()?;
-            authority.rfind('@').map(|length| from..from + length)
-        })
-        .collect()
+    const PASSWORD: &str = "password=";
+    let mut found = Vec::new();
+    for (at, mark) in text.match_indices("://") {
+        let from = at + mark.len();
+        let ends = |c: char| c.is_whitespace() || "\"'".contains(c);
+        let url = text[from..].split(ends).next().unwrap_or_default();
+        let authority = url.split(['/', '?', '#']).next().unwrap_or_default();
+        found.extend(authority.rfind('@').map(|length| from..from + length));
+        let Some(query) = url.find('?') else { continue };
+        let mut begins = from + query + 1;
+        for pair in url[query + 1..].split(['&', '#']) {
+            if pair.get(..PASSWORD.len()).is_some_and(|name| name.eq_ignore_ascii_case(PASSWORD)) {
+                found.push(begins + PASSWORD.len()..begins + pair.len());
+            }
+            begins += pair.len() + 1;
+        }
+    }
+    // One URL may stand within another.
+    found.sort_by_key(|range| (range.start, usize::MAX - range.end));
+    let mut end = 0;
+    found.retain(|range| {
+        range.start >= end && {
+            end = range.end;
+            true
+        }
+    });
+    found
 }
 
-/// `text` without the user and password of its URLs.
+/// `text` without the users and passwords of its URLs.
 pub(crate) fn without_userinfo(text: &str) -> String {
     let mut shown = text.to_owned();
     for range in in_urls(text).into_iter().rev() {
@@ -179,5 +200,14 @@ mod tests {
         assert_eq!(without_userinfo("postgres://me:p@ss@db/x?y=a@b"), "postgres://***@db/x?y=a@b");
         assert_eq!(without_userinfo("http://a/ and redis://:x@b"), "http://a/ and redis://***@b");
         assert_eq!(without_userinfo("user@host"), "user@host");
+        let shown = without_userinfo(
+            "postgres://a:b@db/x?user=me&password=hunter2&sslmode=require, 'http://y/?Password=hunter2'",
+        );
+        assert_eq!(
+            shown,
+            "postgres://***@db/x?user=me&password=***&sslmode=require, 'http://y/?Password=***'"
+        );
+        assert_eq!(without_userinfo("a://b/?password=c://d:e@f/g"), "a://b/?password=***");
+        assert_eq!(without_userinfo("a://b/?x=c://d/?password=e"), "a://b/?x=c://d/?password=***");
     }
 }

@@ -131,7 +131,9 @@ impl Credentials {
         let hash = TokenHash::of(token);
         let known = self.known.load();
         let mut holder = None;
-        for known in known.tokens.iter().chain(&known.first) {
+        // Tokens of the file take the place of the first one, also when a reload has brought them.
+        let first = known.first.iter().filter(|_| known.tokens.is_empty());
+        for known in known.tokens.iter().chain(first) {
             // No early end: how long it takes says nothing of where the token stands.
             if known.hash.is(&hash) {
                 holder = Some((known.name.clone(), known.scope));
@@ -275,6 +277,17 @@ mod tests {
         assert_eq!(credentials.person_for("old", Scope::Read), None);
         assert!(credentials.person_for("new", Scope::Read).is_some());
         assert!(credentials.verify_link(&app, &link, 0));
+    }
+
+    #[test]
+    fn tokens_that_a_reload_brings_take_the_place_of_the_first_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let (credentials, print) = Credentials::open(&admin(&[], None), Some(folder.path())).unwrap();
+        let first = print.unwrap();
+        credentials.configure(&admin(&[("a", "of the file", Scope::Read)], None)).unwrap();
+        assert_eq!(credentials.person_for(&first, Scope::Read), None);
+        credentials.configure(&admin(&[], None)).unwrap();
+        assert_eq!(credentials.person_for(&first, Scope::Admin).as_deref(), Some(FIRST));
     }
 
     #[test]

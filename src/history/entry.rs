@@ -31,6 +31,11 @@ impl EventId {
         Self(i64::try_from(shifted).unwrap_or(i64::MAX))
     }
 
+    /// The moment of its event, in milliseconds since 1970.
+    pub fn unix_millis(self) -> u64 {
+        u64::try_from(self.0 >> (WRITER_BITS + SEQUENCE_BITS)).unwrap_or(0)
+    }
+
     /// Whether no id was given.
     pub fn is_none(&self) -> bool {
         self.0 == 0
@@ -179,6 +184,7 @@ mod tests {
         for bad in ["", "1", "+0c9a4c2e1b80001", "zzc9a4c2e1b80001", "ffc9a4c2e1b80001"] {
             assert!(bad.parse::<EventId>().is_err(), "{bad}");
         }
+        assert_eq!(EventId::at(1_790_000_000_000).unix_millis(), 1_790_000_000_000);
         assert_eq!(EventId::at(u64::MAX).0 >> 63, 0, "the end of time is no negative number");
     }
 }

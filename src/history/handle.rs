@@ -128,7 +128,9 @@ impl History {
     /// Finds events, the newest first; what waits to be written is found as well.
     pub async fn events(&self, query: &Query) -> Answer<Entry> {
         // What is written between the two looks is found twice and counted once; the other way round it would be missed.
-        let waiting = self.0.waiting().events(query);
+        let waiting = self.0.waiting().events();
+        let waiting = waiting.iter().filter(|entry| query.fits(entry)).take(query.limit());
+        let waiting: Vec<Entry> = waiting.map(|entry| Entry::clone(entry)).collect();
         let (stored, incomplete) = self.ask(self.0.store.events(query)).await;
         let all = waiting.into_iter().chain(stored).map(|entry| (std::cmp::Reverse(entry.id), entry));
         let found = all.collect::<BTreeMap<_, _>>().into_values().take(query.limit()).collect();

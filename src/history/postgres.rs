@@ -13,6 +13,7 @@ use std::{
 use async_trait::async_trait;
 use sqlx::{
     AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool, Postgres,
+    pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -39,7 +40,7 @@ const LOCK: i64 = 0x6c6f_6972;
 /// How long a connection may take to be there, or to be free.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// How long one answer may take. Shorter than the patience of those who wait for it, so that the connection is given up in time.
+/// How long one answer may take.
 const ANSWER: Duration = Duration::from_secs(8);
 
 /// Rows that are forgotten at once.
@@ -82,13 +83,15 @@ impl PostgresStore {
         &self,
         what: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, StoreError> {
-        let mut connection = self.pool.acquire().await.map_err(|error| sql::error(&error))?;
+        let connection = self.pool.acquire().await.map_err(|error| sql::error(&error))?;
+        let mut taken = Taken { connection, has_answered: false };
+        let on = &mut taken.connection;
         let work = async {
             if !self.ready.load(Ordering::Acquire) {
-                migrate(&mut connection).await?;
+                migrate(on).await?;
                 self.ready.store(true, Ordering::Release);
             }
-            what(&mut connection).await.map_err(|error| {
+            what(on).await.map_err(|error| {
                 if sql::lacks_tables(&error) {
                     self.ready.store(false, Ordering::Release);
                 }
@@ -96,11 +99,25 @@ impl PostgresStore {
             })
         };
         let Ok(result) = tokio::time::timeout(ANSWER, work).await else {
-            // Its place in the pool is free for another.
-            drop(connection.detach());
             return Err(StoreError::Away(format!("no answer in {ANSWER:?}")));
         };
+        taken.has_answered = true;
         result
+    }
+}
+
+/// A connection of the pool. Given up, so that its place is free for another, if it has not answered when this is dropped: it took too
+/// long, or whoever waited for it does not any more.
+struct Taken {
+    connection: PoolConnection<Postgres>,
+    has_answered: bool,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if !self.has_answered {
+            self.connection.close_on_drop();
+        }
     }
 }
 

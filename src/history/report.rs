@@ -27,7 +27,7 @@ use crate::{
 pub struct ReportRequest {
     /// From this moment on: wall-clock milliseconds since 1970. Rounded down to a whole hour. Default: 30 days before the end.
     pub since: Option<u64>,
-    /// Before this moment. Default: now.
+    /// Before this moment. Rounded down to a whole hour, if it has passed. Default: now.
     pub until: Option<u64>,
     /// Of this app, or of all that fit.
     pub app: Option<String>,
@@ -227,7 +227,8 @@ impl History {
     pub async fn report(&self, request: &ReportRequest) -> Report {
         let inner = self.inner();
         let now = inner.clock.unix_millis();
-        let until = request.until.unwrap_or(now).min(now);
+        // An hour that is counted is counted as a whole: none may reach beyond the end.
+        let until = request.until.filter(|until| *until < now).map_or(now, |until| until - until % HOUR);
         let since = request.since.unwrap_or_else(|| until.saturating_sub(30 * 24 * HOUR));
         let since = since - since % HOUR;
         let answer = self.tallies(request.app.as_deref(), since, until).await;
@@ -246,6 +247,11 @@ impl History {
                 0,
                 format!("the store cannot be asked ({error}): this is only what waits to be written"),
             );
+        }
+        let (_, kept) = inner.kept();
+        if u64::try_from(kept.as_millis()).is_ok_and(|kept| since < now.saturating_sub(kept)) {
+            let kept = crate::config::units::duration(kept);
+            report.notes.push(format!("hours are kept for {kept} (history.rollup_retention): nothing is known of the time before, which counts as awake"));
         }
         let gap = self.gap();
         if gap.lost_hours > 0 {

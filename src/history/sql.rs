@@ -131,9 +131,10 @@ pub(super) fn read(row: Row) -> Option<Entry> {
     })
 }
 
-/// The cause as it is in a row.
+/// The cause as it is in a row. JSON writes a zero byte as six harmless characters; nothing may be cut out of it, since a client can
+/// write the same six into its `User-Agent`.
 pub(super) fn cause(entry: &Entry) -> String {
-    serde_json::to_string(&entry.cause).unwrap_or_default().replace("\\u0000", "")
+    serde_json::to_string(&entry.cause).unwrap_or_default()
 }
 
 /// A moment or a length of time as it is in a row.
@@ -191,4 +192,46 @@ pub(super) fn hours(app: &AppId, day: i64, packed: &[u8], from: u64, to: u64) ->
 
 fn hour_of_day(at: u64) -> usize {
     usize::try_from(at / HOUR % 24).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lifecycle::Cause;
+
+    #[test]
+    fn whatever_a_client_calls_itself_its_cause_is_read_as_it_was() {
+        for agent in ["curl/8", r"\u0000", r#"x\u0000","by":"person"#, r"\\u0000\", "a\0b", "\""] {
+            let cause = Cause::Request { id: "r".into(), client: None, agent: agent.into() };
+            let entry = Entry {
+                id: EventId(1),
+                at: 1,
+                app: AppId::new("local", "shop"),
+                event: "asked-for".into(),
+                text: String::new(),
+                cause,
+                run: None,
+                took: None,
+                gateway: "one".into(),
+                operation: None,
+            };
+            let written = super::cause(&entry);
+            assert!(!written.contains('\0'), "PostgreSQL would not take it");
+            let text = |text: &str| text.to_owned();
+            let row = (
+                1,
+                1,
+                text("local"),
+                text("shop"),
+                text("asked-for"),
+                written,
+                None,
+                None,
+                text("one"),
+                text(""),
+                None,
+            );
+            assert_eq!(read(row), Some(entry));
+        }
+    }
 }

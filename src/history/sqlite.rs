@@ -88,6 +88,14 @@ impl SqliteStore {
             let made = tokio::fs::create_dir_all(folder).await;
             made.map_err(|error| StoreError::Away(format!("{} cannot be made: {error}", folder.display())))?;
         }
+        // Who visited whom is in it: nobody else reads it. SQLite gives the files beside it the same mode.
+        let new =
+            tokio::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.path).await;
+        if let Err(error) = new
+            && error.kind() != std::io::ErrorKind::AlreadyExists
+        {
+            return Err(StoreError::Away(format!("{} cannot be made: {error}", self.path.display())));
+        }
         self.migrate().await?;
         self.ready.store(true, Ordering::Release);
         Ok(())

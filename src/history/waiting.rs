@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, Entry, Query, Tally, entry::Ids, sampler::Reading, tally::by_the_hour};
+use super::{Batch, Entry, Tally, entry::Ids, sampler::Reading, tally::by_the_hour};
 use crate::{
     app::{AppId, AppState},
     lifecycle::{Event, Happening},
@@ -45,6 +45,9 @@ pub struct Gap {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store_error: Option<String>,
 }
+
+/// However many apps are looked at, so many hours of each have room: the one that runs and the one before, until both are written.
+const HOURS_OF_AN_APP: usize = 2;
 
 /// What is known of an app's sleep.
 #[derive(Default)]
@@ -163,7 +166,7 @@ impl Waiting {
         let hour = at - at % super::tally::HOUR;
         if let Some(known) = self.hours.get_mut(&(app.clone(), hour)) {
             known.add(tally);
-        } else if self.hours.len() < self.bound {
+        } else if self.hours.len() < self.bound.max(HOURS_OF_AN_APP * self.readings.len()) {
             self.hours.insert((app.clone(), hour), tally.clone());
         } else {
             self.gap.lost_hours += 1;
@@ -247,12 +250,10 @@ impl Waiting {
         Gap { waiting: (self.queue.len() + writing) as u64, ..self.gap.clone() }
     }
 
-    /// Events that wait, the newest first.
-    pub(super) fn events(&self, query: &Query) -> Vec<Entry> {
+    /// All events that wait, the newest first. Whoever looks through them does so without keeping others from telling more.
+    pub(super) fn events(&self) -> Vec<Arc<Entry>> {
         let writing = self.writing.iter().flat_map(|batch| &batch.entries);
-        let all = writing.chain(&self.queue).rev();
-        let fitting = all.filter(|entry| query.fits(entry)).take(query.limit());
-        fitting.map(|entry| Entry::clone(entry)).collect()
+        writing.chain(&self.queue).rev().cloned().collect()
     }
 
     /// Everything of hours that waits, what is being written included.
@@ -260,5 +261,26 @@ impl Waiting {
         let writing = self.writing.iter().flat_map(|batch| batch.tallies.iter().cloned());
         let hours = self.hours.iter().map(|((app, hour), tally)| (app.clone(), *hour, tally.clone()));
         writing.chain(hours).filter(|(app, hour, _)| fits(app, *hour)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::tally::HOUR;
+
+    #[test]
+    fn more_apps_than_the_queue_is_long_lose_nothing_while_the_store_is_there() {
+        let mut waiting = Waiting::new(2);
+        let apps: Vec<_> = (0..5).map(|number| AppId::new("paris", format!("app-{number}"))).collect();
+        for now in [HOUR - 30_000, HOUR + 30_000] {
+            for app in &apps {
+                waiting.readings.insert(app.clone(), Reading::default());
+                waiting.looked(app, AppState::Awake, false, now);
+            }
+        }
+        assert_eq!((waiting.hours(|_, _| true).len(), waiting.gap.lost_hours), (10, 0));
+        waiting.looked(&apps[0], AppState::Awake, false, 2 * HOUR);
+        assert_eq!(waiting.gap.lost_hours, 1, "there is a bound all the same");
     }
 }

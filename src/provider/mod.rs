@@ -27,7 +27,7 @@ mod settings;
 mod stopping;
 mod turn;
 
-pub use api::Accounts;
+pub use api::{Accounts, Calls};
 pub use listing::Listing;
 pub use turn::{FirstOfTwo, Queue, Turn};
 

@@ -6,13 +6,13 @@
 //! | `running` | a gateway that runs: how it is put together, reloaded and ended |
 //! | `roster` | who is there: asks providers for their apps, and builds the routes |
 //! | `allowance` | which apps are beyond the plan |
-//! | `usage` | what the history knows of apps that have limits |
 //! | `recollection` | what providers listed last, for when one cannot be asked |
 //! | `load` | from a text to a plan |
 //! | `logging` | log lines |
 //! | `health` | `loir healthcheck` |
 //! | `notify` | what systemd is told |
 //! | `online` | `loir check --online` |
+//! | `usage` | what limits need to know of the time before |
 //! | `upkeep` | `loir registry dump`, `restore`, `repair` |
 //!
 //! Pingora's `Server` is not used: it sleeps its whole grace period at every end, panics when a port is taken, and has

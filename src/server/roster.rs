@@ -23,7 +23,7 @@ use crate::{
     config::{Config, ProviderEntry, SharedApp},
     lifecycle::{Claim, Lifecycle, Listed, ManagedApp, Policy, Replicas},
     provider::{
-        Accounts, Listing, NeedsRestart, Provider, ProviderConfig, ProviderContext, ProviderError,
+        Accounts, Calls, Listing, NeedsRestart, Provider, ProviderConfig, ProviderContext, ProviderError,
         ProviderEvent,
     },
     proxy::Gateway,
@@ -106,6 +106,7 @@ impl Roster {
         config: Config,
         program: Option<PathBuf>,
         events: mpsc::UnboundedSender<ProviderEvent>,
+        calls: Arc<Calls>,
     ) -> Self {
         let recollection = Recollection::new(absolute(config.state_dir.clone()));
         let now = Mutex::new(Now { config, entries: Vec::new(), told: HashSet::new() });
@@ -113,6 +114,7 @@ impl Roster {
             Some(fleet) => Accounts::sharing(fleet.pool()),
             None => Accounts::default(),
         };
+        let accounts = accounts.counting(calls);
         let accounts = Arc::new(accounts);
         Self(Arc::new(Inner { lifecycle, gateway, clock, events, program, accounts, recollection, now }))
     }

@@ -30,7 +30,7 @@ use crate::{
     history::{History, HistoryContext, report::Books},
     hooks::Hooks,
     lifecycle::{HoldLimits, Lifecycle, ListNews, Surroundings, Sweeper, event, resolver::Resolver},
-    provider::{ProviderError, ProviderEvent},
+    provider::{Calls, ProviderError, ProviderEvent},
     proxy::{Edge, Gateway, GatewayError, OpenConnections},
     registry::{RegistryConfig, RegistryContext, RegistryError},
 };
@@ -164,8 +164,11 @@ impl Running {
         let (events, happened) = mpsc::unbounded_channel();
         let (shutdown, watch) = watch::channel(false);
         let (reloads, wanted) = mpsc::channel(1);
+        let calls = Arc::new(Calls::default());
         let parts = admin::Parts {
             lifecycle: lifecycle.clone(),
+            calls: calls.clone(),
+            hooks: hooks.clone(),
             credentials,
             clock: gear.clock.clone(),
             history: history.clone(),
@@ -177,8 +180,15 @@ impl Running {
         let edge_side = EdgeSide::new(&admin);
         gateway.set_aside(edge_side.clone());
         let (service, open) = edge(&gateway, listener, address, config.server.threads)?;
-        let roster =
-            Roster::new(lifecycle.clone(), gateway.clone(), gear.clock, config.clone(), gear.program, events);
+        let roster = Roster::new(
+            lifecycle.clone(),
+            gateway.clone(),
+            gear.clock,
+            config.clone(),
+            gear.program,
+            events,
+            calls,
+        );
         let (news, lists) = mpsc::unbounded_channel();
         let services = vec![
             tokio::spawn(lifecycle.clone().follow_fleet(news)),

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    os::unix::fs::PermissionsExt,
     path::Path,
     sync::{
         Arc,
@@ -193,6 +194,10 @@ async fn the_story_in_sqlite() {
     story(&SqliteStore::at(&path)).await;
     let again = SqliteStore::at(&path).events(&Query::default()).await.unwrap();
     assert_eq!(again.len(), 2, "it is still there for the next gateway");
+    for file in std::fs::read_dir(path.parent().unwrap()).unwrap() {
+        let file = file.unwrap();
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", file.path());
+    }
 }
 
 #[tokio::test]
@@ -201,6 +206,24 @@ async fn the_story_in_postgres() {
     story(&PostgresStore::open(&postgres_config(&postgres))).await;
     let again = PostgresStore::open(&postgres_config(&postgres)).events(&Query::default()).await.unwrap();
     assert_eq!(again.len(), 2, "it is still there for the next gateway");
+}
+
+/// A table that is locked stands for a server that has gone without a word: what was asked is never answered.
+#[tokio::test]
+async fn whoever_stops_to_wait_for_postgres_leaves_no_connection_behind_that_hangs() {
+    let postgres = Postgres::start().await;
+    let config = HistoryConfig { pool: 2, ..postgres_config(&postgres) };
+    let store = PostgresStore::open(&config);
+    assert!(store.events(&Query::default()).await.unwrap().is_empty());
+    let mut somebody = postgres.connect().await.unwrap();
+    for statement in ["BEGIN", "LOCK TABLE loir_events"] {
+        sqlx::query(statement).execute(&mut somebody).await.unwrap();
+    }
+    for _ in 0..config.pool {
+        let query = Query::default();
+        assert!(tokio::time::timeout(Duration::from_millis(300), store.events(&query)).await.is_err());
+    }
+    assert_eq!(store.hours(None, MARCH, MARCH + DAY).await, Ok(Vec::new()), "the pool has a place");
 }
 
 #[tokio::test]

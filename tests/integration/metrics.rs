@@ -2,12 +2,14 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
+use loir::lifecycle::Slept;
 use regex::Regex;
 
 use super::admin::{ask, with_admin};
 use crate::{
     eventually,
-    support::{App, Gateway, gateway},
+    simulators::{Platform, Scalingo},
+    support::{App, Gateway, gateway, paas::gateway_for},
 };
 
 async fn scrape(gateway: &Gateway) -> String {
@@ -40,6 +42,9 @@ async fn requests_wakes_and_states_are_measured() {
         r#"loir_app_state{app="local/blog",state="asleep"} 1"#,
         r#"loir_apps{state="awake"} 1"#,
         "loir_requests_held 0",
+        "loir_apps_left_alone 0",
+        "loir_apps_beyond_plan 0",
+        r#"loir_hook_runs_total{phase="after_start",result="ok"} 0"#,
         "loir_config_last_reload_successful 1",
         concat!("loir_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
     ] {
@@ -49,6 +54,24 @@ async fn requests_wakes_and_states_are_measured() {
     gateway.put_to_sleep("shop").await;
     let text = scrape(&gateway).await;
     assert!(text.contains(r#"loir_sleeps_total{app="local/shop",result="asleep"} 1"#), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_to_providers_hooks_and_what_the_plan_leaves_out_are_measured() {
+    let platform = Scalingo::start().await;
+    platform.app("blog").add();
+    platform.app("shop").add();
+    let hooks = "hooks:\n  - { name: fine, on: after_stop, command: [\"true\"] }\n";
+    let setup = gateway_for([platform.entry("cloud")]).top(hooks).top("plan: { providers: 1, apps: 1 }");
+    let gateway = setup.top("admin: { listen: 127.0.0.1:0 }").start().await;
+    assert_eq!(gateway.stop_at("cloud", "blog").await, Slept::Yes);
+    let has = async |line: &str| scrape(&gateway).await.lines().any(|found| found == line);
+    let lists = r#"loir_provider_requests_total{provider="scalingo",op="list",code="200"}"#;
+    assert!(scrape(&gateway).await.contains(lists), "{}", scrape(&gateway).await);
+    let stops = r#"loir_provider_requests_total{provider="scalingo",op="stop",code="202"}"#;
+    assert!(scrape(&gateway).await.contains(stops), "{}", scrape(&gateway).await);
+    assert!(has("loir_apps_beyond_plan 1").await, "{}", scrape(&gateway).await);
+    eventually!(has(r#"loir_hook_runs_total{phase="after_stop",result="ok"} 1"#).await);
 }
 
 /// Somebody who sends many names makes no series.

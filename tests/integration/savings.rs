@@ -96,6 +96,18 @@ fn config() -> SavingsConfig {
     SavingsConfig { prices, carbon: france, ..SavingsConfig::default() }
 }
 
+#[tokio::test]
+async fn nothing_is_claimed_for_the_time_after_the_end() {
+    let store = Arc::new(Memory::default());
+    let whole = Tally { asleep: Spans::of(0, 3600), ..Tally::default() };
+    let tallies = (0..5).map(|hour| (app("paris/shop"), MONDAY + hour * HOUR, whole.clone())).collect();
+    store.record(&Batch { writer: 1, number: 1, entries: vec![], tallies }).await.unwrap();
+    let history = History::with(store, HistoryConfig::default(), Clock::manual_at(MONDAY + DAY));
+    let until = Some(MONDAY + 2 * HOUR + 600_000);
+    let report = history.report(&ReportRequest { since: Some(MONDAY), until, ..Default::default() }).await;
+    assert_eq!((report.apps[0].asleep_seconds, report.until), (2 * 3600, MONDAY + 2 * HOUR));
+}
+
 async fn report(request: &ReportRequest) -> Report {
     Report::new(request, (MONDAY, MONDAY + 7 * DAY), &recorded_week().await, &facts(), &config())
 }

@@ -14,7 +14,7 @@ use ring::digest::{SHA256, digest};
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    ApiError,
+    ApiError, Calls, Priority,
     budget::{Budget, Limits},
     pool::Pool,
 };
@@ -41,6 +41,7 @@ pub struct Account {
     budget: Budget,
     state: watch::Sender<AccountState>,
     calls: AtomicU64,
+    answers: Arc<Calls>,
     throttle: Mutex<Throttle>,
 }
 
@@ -54,15 +55,16 @@ struct Throttle {
 impl Account {
     /// An account of a provider of this kind that shares with nobody (see [`Accounts::open`]).
     pub fn new(kind: &str, limits: Limits) -> Self {
-        Self::with(kind, Budget::new(limits))
+        Self::with(kind, Budget::new(limits), Arc::default())
     }
 
-    fn with(kind: &str, budget: Budget) -> Self {
+    fn with(kind: &str, budget: Budget, answers: Arc<Calls>) -> Self {
         Self {
             kind: kind.to_owned(),
             budget,
             state: watch::Sender::new(AccountState::Fine),
             calls: AtomicU64::new(0),
+            answers,
             throttle: Mutex::new(Throttle { pauses: 0, until: Instant::now() }),
         }
     }
@@ -124,6 +126,11 @@ impl Account {
         self.calls.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A call has come to this status, 0 if it has come to no answer.
+    pub(super) fn answered(&self, priority: Priority, status: u16) {
+        self.answers.count(&self.kind, priority, status);
+    }
+
     /// The provider wants a pause: of `asked`, else of `first`, doubling. Of many calls that were under way together only
     /// the first counts. Returns how long the pause still is.
     pub(super) fn throttled(&self, sent: Instant, asked: Option<Duration>, first: Duration) -> Duration {
@@ -162,12 +169,19 @@ pub(super) fn jitter(most: f64) -> f64 {
 pub struct Accounts {
     used: Mutex<HashMap<[u8; 32], Weak<Account>>>,
     pool: Option<Arc<dyn Pool>>,
+    answers: Arc<Calls>,
 }
 
 impl Accounts {
+    /// All calls are counted here.
+    #[must_use]
+    pub fn counting(self, answers: Arc<Calls>) -> Self {
+        Self { answers, ..self }
+    }
+
     /// No accounts yet. Other gateways use the same ones: how often each may be called is a matter of this pool.
     pub fn sharing(pool: Arc<dyn Pool>) -> Self {
-        Self { used: Mutex::default(), pool: Some(pool) }
+        Self { pool: Some(pool), ..Self::default() }
     }
 
     /// The account of this secret at this kind of provider. The secret is not kept, only its hash. The latest limits stand.
@@ -184,7 +198,7 @@ impl Accounts {
             Some(pool) => Budget::sharing(limits, pool.clone(), &hex(&key)),
             None => Budget::new(limits),
         };
-        let account = Arc::new(Account::with(kind, budget));
+        let account = Arc::new(Account::with(kind, budget, self.answers.clone()));
         accounts.insert(key, Arc::downgrade(&account));
         account
     }

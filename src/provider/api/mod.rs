@@ -26,6 +26,7 @@ use tokio::time::{Instant, sleep};
 pub mod account;
 pub mod budget;
 mod call;
+mod calls;
 mod credential;
 mod error;
 pub mod oauth1;
@@ -36,6 +37,7 @@ mod reply;
 pub use account::{Account, AccountState, Accounts};
 pub use budget::{Budget, Limits, OnWait, Priority};
 pub use call::{Call, Repeat, Waits, segment};
+pub use calls::Calls;
 pub use credential::{Credential, Fetch, Fixed, Renewed, Token};
 pub use error::{ApiError, Refusal};
 pub use pool::{Pool, Taken};
@@ -169,6 +171,8 @@ impl Api {
             self.account.count();
             let answer = self.send(&call, url.clone(), authorization.clone()).await;
             log_call(&call, &url, sent, &answer);
+            let status = answer.as_ref().map_or(0, |reply| reply.status.as_u16());
+            self.account.answered(call.priority, status);
             let reason = match answer {
                 Ok(reply) => {
                     if let Some(remaining) = self.quirks.remaining(&reply.headers) {

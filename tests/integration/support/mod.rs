@@ -169,8 +169,10 @@ impl Setup {
         let state =
             if self.state { format!("state_dir: {:?}\n", folder.join("state")) } else { String::new() };
         let apps: String = self.apps.iter().map(|app| app.yaml(&journal(folder, &app.name))).collect();
+        // Gateways that are programs would all want the same usual port.
+        let admin = if self.top.contains("admin:") { "" } else { "admin: { listen: off }\n" };
         format!(
-            "{}server:\n  listen: {listen}\n  domain: test\n{}{state}defaults:\n{idle}{}providers:\n  - name: local\n    \
+            "{}{admin}server:\n  listen: {listen}\n  domain: test\n{}{state}defaults:\n{idle}{}providers:\n  - name: local\n    \
              type: process\n{}    apps:\n{apps}",
             self.top, self.server, self.defaults, self.provider
         )
