@@ -6,7 +6,6 @@
 //! | `running` | a gateway that runs: how it is put together, reloaded and ended |
 //! | `roster` | who is there: asks providers for their apps, and builds the routes |
 //! | `allowance` | which apps are beyond the plan |
-//! | `usage` | what the history knows of apps that have limits |
 //! | `recollection` | what providers listed last, for when one cannot be asked |
 //! | `load` | from a text to a plan |
 //! | `logging` | log lines |

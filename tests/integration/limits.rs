@@ -155,3 +155,38 @@ async fn an_app_that_is_kept_warm_is_woken_again_when_its_next_day_begins() {
     clock.advance(HOUR);
     eventually!(app.state() == AppState::Awake);
 }
+
+#[tokio::test]
+async fn a_gateway_that_begins_anew_knows_from_the_history_how_often_an_app_was_woken() {
+    let (clock, folder) = (morning(), std::sync::Arc::new(tempfile::tempdir().unwrap()));
+    let setup = || {
+        let rules = "rules:\n  - match: hello\n    limits: { wakes_per_hour: 1 }";
+        gateway([App::named("hello")]).top(rules).keeps_state().clock(&clock)
+    };
+    let first = setup().start_in(folder.clone()).await;
+    first.wake("hello").await;
+    first.running.end().await;
+    clock.advance(20 * MINUTE);
+    let second = setup().start_in(folder).await;
+    let woken = || second.running.lifecycle().outlook(&second.app("hello")).wakes_this_hour;
+    eventually!(woken() == 1);
+    assert_eq!(refused(&second).await, 40 * 60);
+    assert_eq!(second.times("hello", "start"), 1);
+}
+
+/// Of an app that nobody has started, nobody has seen an end.
+#[tokio::test]
+async fn an_app_that_was_never_awake_was_not_awake_before_a_restart_either() {
+    let (clock, folder) = (morning(), std::sync::Arc::new(tempfile::tempdir().unwrap()));
+    let start = || {
+        let rules = "rules:\n  - match: hello\n    limits: { wakes_per_hour: 1, awake_hours_per_day: 1 }";
+        gateway([App::named("hello")]).top(rules).keeps_state().clock(&clock).start_in(folder.clone())
+    };
+    let first = start().await;
+    first.running.history().sample();
+    clock.advance(2 * HOUR);
+    first.running.history().sample();
+    first.running.end().await;
+    let second = start().await;
+    second.wake("hello").await;
+}
