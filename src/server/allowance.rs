@@ -1,4 +1,4 @@
-//! Which apps are beyond the plan of whoever hosts the gateway: proxied, woken when they are wanted, and not stopped.
+//! Which apps are beyond the plan of whoever hosts the gateway: proxied, and neither woken nor stopped.
 
 use std::collections::{BTreeSet, HashMap};
 
