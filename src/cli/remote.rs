@@ -66,6 +66,8 @@ impl Remote {
     pub fn new(gateway: &Gateway) -> Result<Self, Failure> {
         pingora_core::tls::install_default_crypto_provider();
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+        // What is on this machine is not asked for through a proxy, which would be shown the token.
+        let client = if is_near(&gateway.url) { client.no_proxy() } else { client };
         let client = client.connect_timeout(Duration::from_secs(10)).build();
         let client = client.map_err(|error| Failure::Unreachable(format!("loir: {error}")))?;
         let token = std::env::var("LOIR_TOKEN").ok().filter(|token| !token.is_empty());
@@ -169,6 +171,14 @@ impl Remote {
             }
         }
     }
+}
+
+/// Whether an address is of this machine.
+fn is_near(url: &str) -> bool {
+    let url = reqwest::Url::parse(url).ok();
+    let host = url.as_ref().and_then(reqwest::Url::host_str).unwrap_or_default();
+    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    address.is_ok_and(|address| address.is_loopback()) || host == "localhost"
 }
 
 /// The path of an app, with what its name may hold made harmless.

@@ -5,9 +5,6 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-/// Where nobody says how wide the terminal is.
-const WIDTH: usize = 80;
-
 /// Rows of text under a heading, no wider than the terminal.
 pub struct Table {
     rows: Vec<Vec<String>>,
@@ -17,8 +14,7 @@ pub struct Table {
 impl Table {
     /// With these headings.
     pub fn new(headings: &[&str]) -> Self {
-        let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-        Self::of_width(headings, columns.unwrap_or(WIDTH))
+        Self::of_width(headings, width())
     }
 
     fn of_width(headings: &[&str], width: usize) -> Self {
@@ -29,6 +25,14 @@ impl Table {
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
         self.rows.push(cells.into_iter().map(|cell| plain(&cell)).collect());
     }
+}
+
+/// What `COLUMNS` says, which shells keep to themselves as a rule; else how wide the terminal is. What goes to a file or to another
+/// program is not cut.
+fn width() -> usize {
+    let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let is = || rustix::termios::tcgetwinsize(std::io::stdout()).ok().map(|size| usize::from(size.ws_col));
+    said.or_else(is).filter(|columns| *columns > 0).unwrap_or(usize::MAX)
 }
 
 /// Without what could move the cursor.

@@ -23,15 +23,21 @@ pub(super) async fn run(inner: Arc<Inner>) {
     let mut prune = tokio::time::interval(PRUNE_EVERY);
     prune.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     hours.tick().await;
+    // Beside the writing: to forget millions of events takes longer than the queue is long.
+    let mut forgetting = tokio::task::JoinSet::new();
     loop {
         let due = tokio::select! {
             () = inner.more.notified() => false,
             () = inner.hurry.notified() => true,
             _ = hours.tick() => true,
             _ = prune.tick() => {
-                forget(&inner).await;
-                false
+                if forgetting.is_empty() {
+                    let inner = inner.clone();
+                    forgetting.spawn(async move { forget(&inner).await });
+                }
+                continue;
             }
+            Some(_) = forgetting.join_next() => continue,
         };
         write_all(&inner, due).await;
     }

@@ -230,6 +230,8 @@ async fn a_client_that_guesses_is_told_when_it_is_heard_again() {
     assert_eq!(refused.status(), 429, "not even with a right one");
     let wait: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((1..=60).contains(&wait), "{wait}");
+    let probe = ask(&gateway, "GET", "/livez").bearer_auth("guess-0123456789");
+    assert_eq!(probe.send().await.unwrap().status(), 200, "a probe is no guess");
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ async fn run(url: &str, token: &str, args: &[&str]) -> Output {
         .env("LOIR_URL", url)
         .env("LOIR_TOKEN", token)
         .env("COLUMNS", "80")
+        .env("http_proxy", "http://127.0.0.1:9")
         .kill_on_drop(true)
         .output();
     tokio::time::timeout(std::time::Duration::from_secs(60), run).await.expect("loir ends").unwrap()
@@ -74,6 +75,19 @@ async fn a_day_with_apps() {
     assert!(top.contains("deploy-check/2.0") && top.contains("local (by hand)"), "{top}");
     assert!(fine(&gateway, &["report", "--since", "7d", "--format", "csv"]).await.lines().count() > 1);
     assert!(fine(&gateway, &["report", "--what-if", "idle_timeout=10m"]).await.contains("asleep"));
+}
+
+#[tokio::test]
+async fn what_goes_to_another_program_is_not_cut() {
+    let name = "shop-of-many-colours-in-a-long-narrow-lane";
+    let gateway = with_admin(gateway([App::named(name)])).start().await;
+    assert!(fine(&gateway, &["apps"]).await.contains('\u{2026}'), "a terminal of 80 columns is too narrow");
+    let whole = tokio::process::Command::new(env!("CARGO_BIN_EXE_loir"))
+        .args(["apps", "--url", &url(&gateway)])
+        .env_remove("COLUMNS")
+        .output();
+    let whole = String::from_utf8(whole.await.unwrap().stdout).unwrap();
+    assert!(!whole.contains('\u{2026}') && whole.matches(name).count() == 2, "{whole}");
 }
 
 #[tokio::test]
