@@ -158,7 +158,7 @@ impl Running {
         let gateway =
             Gateway::new(lifecycle.clone(), gear.clock.clone(), config.server.clone(), credentials.clone())?;
         if let Some(token) = first_token {
-            // Once, and nowhere else: not in the log, which is kept.
+            // Once. Not a log line, though systemd and Docker keep standard error as well.
             eprintln!("loir: a token for the admin side, shown only now: {token}");
         }
         let (events, happened) = mpsc::unbounded_channel();
