@@ -72,7 +72,7 @@ pub async fn live() -> &'static str {
 #[into_params(parameter_in = Query)]
 pub struct Verbosity {
     /// Each part with a line of its own, for whoever may read. `true`, or without a value.
-    #[param(value_type = Option<bool>)]
+    #[param(pattern = "^(true|false)?$")]
     verbose: Option<String>,
 }
 
