@@ -84,7 +84,7 @@ async fn attempt(lifecycle: Arc<Lifecycle>, app: Arc<ManagedApp>, limit: Duratio
         let known = || app.record().or_else(|| lifecycle.fleet()?.known(&app.id));
         let formation = record.or_else(known).and_then(|record| record.formation);
         tokio::select! {
-            reached = gather_and_start(&lifecycle, &app, limit, formation, under_way) => {
+            reached = start(&lifecycle, &app, limit, formation, under_way) => {
                 fail_point("wake:started");
                 return match reached {
                     Ok(reached) => Ok(Woken::Here(reached, epoch)),
@@ -162,19 +162,7 @@ async fn claim(lifecycle: &Arc<Lifecycle>, app: &Arc<ManagedApp>, limit: Duratio
     }
 }
 
-/// Those that are woken with it first, as far as they have to be first.
-async fn gather_and_start(
-    lifecycle: &Arc<Lifecycle>,
-    app: &Arc<ManagedApp>,
-    limit: Duration,
-    formation: Option<Formation>,
-    may_be_under_way: bool,
-) -> Result<Reached, String> {
-    lifecycle.gather(app).await?;
-    start(lifecycle, app, limit, formation, may_be_under_way).await
-}
-
-/// Starts the app and returns where it has answered.
+/// Starts the app, once those that have to be up first are, and returns where it has answered.
 async fn start(
     lifecycle: &Arc<Lifecycle>,
     app: &Arc<ManagedApp>,
@@ -182,6 +170,7 @@ async fn start(
     formation: Option<Formation>,
     may_be_under_way: bool,
 ) -> Result<Reached, String> {
+    lifecycle.gather(app).await?;
     app.exited.send_replace(None);
     let mut exited = app.exited.subscribe();
     lifecycle.happened(app, Event::Waking);

@@ -22,6 +22,7 @@ use crate::{
         sentinels::Sentinels,
         websocket,
     },
+    throughout,
 };
 
 /// Requests to running apps, one after the other at every gateway, until it ends.
@@ -330,8 +331,8 @@ async fn no_writes(harm: impl AsyncFnOnce(&Redis), back: impl AsyncFnOnce(&Redis
     }
     assert_eq!(fleet.status(0, "late", "/r").await, 200, "wakes go on\n{}", fleet.logs());
     // Longer than the idle time.
-    tokio::time::sleep(Duration::from_secs(4)).await;
-    assert_eq!(fleet.stops_asked().len(), 0, "nobody stops\n{}", fleet.logs());
+    let nobody = || fleet.stops_asked().is_empty();
+    throughout!(Duration::from_secs(4), nobody(), "nobody stops\n{}", fleet.logs());
     back(&redis).await;
     eventually!(fleet.agrees("late", "awake").await || fleet.platform.stops("late") == 1, "{}", fleet.logs());
     eventually!(fleet.platform.stops("late") == 1, "idle, and stopped again\n{}", fleet.logs());
@@ -363,8 +364,8 @@ async fn joins_later(url: &str, said: &str, back: impl AsyncFnOnce() -> Redis) {
         assert!(!fleet.log(of).contains("sesame"), "no password is ever said");
     }
     assert_eq!(fleet.status(0, "late", "/r").await, 200, "{}", fleet.logs());
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    assert_eq!(fleet.stops_asked().len(), 0, "nobody stops\n{}", fleet.logs());
+    let nobody = || fleet.stops_asked().is_empty();
+    throughout!(Duration::from_secs(3), nobody(), "nobody stops\n{}", fleet.logs());
     let redis = back().await;
     all_joined(&fleet).await;
     eventually!(

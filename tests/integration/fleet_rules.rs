@@ -12,6 +12,7 @@ use crate::{
     eventually,
     simulators::{Platform, Scalingo},
     support::{Gateway, paas::gateway_for, redis::Redis, websocket},
+    throughout,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -73,10 +74,8 @@ impl Pair {
 
     async fn stays(&self, app: &str, state: AppState) {
         // A few steps of the sweep, which a fleet's leader makes twice a second.
-        for _ in 0..30 {
-            assert_eq!(self.states(app), [state; 2]);
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        let some = Duration::from_millis(1500);
+        throughout!(some, self.states(app) == [state; 2], "{:?}", self.states(app));
     }
 }
 
@@ -89,8 +88,8 @@ async fn a_window_of_sleep_stops_an_app_for_all_when_nothing_is_in_flight_anywhe
     let open = websocket(pair.follower.address, "shop.test").await;
     eventually!(pair.platform.in_flight("shop") == 1);
     pair.go_to("2026-06-01T18:00:00Z");
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(pair.platform.stops("shop"), 0, "the follower has something in flight");
+    let in_use = || pair.platform.stops("shop") == 0;
+    throughout!(Duration::from_secs(2), in_use(), "the follower has something in flight");
     drop(open);
     eventually!(pair.platform.in_flight("shop") == 0);
     eventually!(pair.follower.app_at("cloud", "shop").in_flight() == 0);
@@ -168,8 +167,8 @@ async fn a_group_sleeps_when_all_of_it_is_idle_at_all_gateways() {
     let open = websocket(pair.follower.address, "shop-front.test").await;
     eventually!(pair.platform.in_flight("shop-front") == 1, "used at the gateway that does not decide");
     eventually!(pair.states("shop-back") == [AppState::Awake; 2]);
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    assert_eq!((pair.platform.stops("shop-front"), pair.platform.stops("shop-back")), (0, 0));
+    let stops = || (pair.platform.stops("shop-front"), pair.platform.stops("shop-back"));
+    throughout!(Duration::from_secs(5), stops() == (0, 0), "{:?}", stops());
     drop(open);
     eventually!(pair.states("shop-front") == [AppState::Asleep; 2]);
     eventually!(pair.states("shop-back") == [AppState::Asleep; 2]);

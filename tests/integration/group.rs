@@ -65,13 +65,13 @@ async fn in_order_an_app_is_started_when_the_other_is_ready() {
     let loir = shop(front, back().boots_in(boot), IN_ORDER).start().await;
     let request = tokio::spawn(loir.get("shop-front", "/pid").send());
     eventually!(loir.times("shop-back", "start") == 1);
-    while loir.app("shop-back").state() != AppState::Awake {
-        assert_eq!(
-            loir.times("shop-front", "start"),
-            usize::from(loir.app("shop-back").state() == AppState::Awake)
-        );
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    // What was counted before the back was seen not to be awake was counted while it was not.
+    let in_order =
+        || loir.times("shop-front", "start") == 0 || loir.app("shop-back").state() == AppState::Awake;
+    eventually!({
+        assert!(in_order(), "the front waits");
+        loir.app("shop-back").state() == AppState::Awake
+    });
     assert_eq!(request.await.unwrap().unwrap().status(), 200);
     assert_eq!(states(&loir), [AppState::Awake; 2]);
 }

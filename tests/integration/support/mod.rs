@@ -42,6 +42,19 @@ macro_rules! eventually {
     }};
 }
 
+/// Holds for so long, looked at all the while: what must not happen is seen when it does.
+#[macro_export]
+macro_rules! throughout {
+    ($time:expr, $condition:expr, $($message:tt)+) => {{
+        let end = std::time::Instant::now() + $time;
+        while std::time::Instant::now() < end {
+            assert!($condition, $($message)+);
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        assert!($condition, $($message)+);
+    }};
+}
+
 /// An app to put behind a gateway: `tests/app`, with its behaviour in variables.
 pub struct App {
     name: String,
